@@ -1,0 +1,12 @@
+//! Sidestream: a Kafka-native stream-processing sidecar. Start with `ARCHITECTURE.md`.
+
+// L0: words
+pub mod clock;
+pub mod decimal;
+pub mod ids;
+pub mod limits;
+pub mod row;
+pub mod schema;
+pub mod value;
+// L1: stores and logs
+pub mod log;

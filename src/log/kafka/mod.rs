@@ -1,0 +1,3 @@
+//! The log on a real Kafka, through librdkafka.
+
+pub mod message;
