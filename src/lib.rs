@@ -8,5 +8,10 @@ pub mod limits;
 pub mod row;
 pub mod schema;
 pub mod value;
-// L1: stores and logs
+// L1: pure, then stores and logs
+pub mod expression;
+pub mod format;
+pub mod store;
 pub mod log;
+// L2: plan
+pub mod topology;
