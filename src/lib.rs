@@ -15,3 +15,7 @@ pub mod store;
 pub mod log;
 // L2: plan
 pub mod topology;
+// L3: tasks
+pub mod task;
+// L4: what runs them
+pub mod runtime;

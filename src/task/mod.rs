@@ -14,3 +14,7 @@
 //! Invariants
 //! - Between two commits nothing reaches the backend.
 //! - `rollback` leaves the task as it was after its last commit: rows, time state and positions.
+
+pub mod facts;
+
+pub use facts::{Changelog, Facts};
