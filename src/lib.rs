@@ -19,3 +19,5 @@ pub mod topology;
 pub mod task;
 // L4: what runs them
 pub mod runtime;
+// L5: edges
+pub mod telemetry;
