@@ -5,6 +5,7 @@ pub mod clock;
 pub mod decimal;
 pub mod ids;
 pub mod limits;
+pub mod metric;
 pub mod row;
 pub mod schema;
 pub mod value;
