@@ -9,12 +9,20 @@
 //! - One `write` is atomic over all stores and offsets in it.
 //! - Keys of one partition of one store are contiguous, and their order is that of their columns.
 
+#[cfg(test)]
+mod contract;
+pub mod memory;
+pub mod rocksdb;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::ids::{Offset, Partition, StoreId, TopicPartition};
 
 pub type SharedBackend = Arc<dyn Backend>;
+
+/// Called with the key and value of one entry; says whether to go on.
+pub type VisitEntry<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
 /// One partition of one store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -27,10 +35,25 @@ pub struct StorePartition {
 ///
 /// Keys are the encoded keys of one store partition (`store::key`), without any prefix of the backend's own; a backend
 /// adds and strips that itself. An implementer owes: `write` is atomic, reads never see half of one, and a reader in
-/// another thread sees it as soon as `write` has returned.
+/// another thread sees it as soon as `write` has returned. `store::contract` runs the same tests on every implementer.
+///
+/// A `visit` closure must not call the backend: it may run under a lock, and what it borrows pins memory.
 pub trait Backend: Send + Sync + std::fmt::Debug {
     /// Calls `visit` with the value, or `None`.
     fn get(&self, at: StorePartition, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Error>;
+
+    /// Calls `visit` once per key, with its place in `keys` and the value, or `None`. Ascending keys are the cheapest.
+    fn multi_get(
+        &self,
+        at: StorePartition,
+        keys: &[&[u8]],
+        visit: &mut dyn FnMut(usize, Option<&[u8]>),
+    ) -> Result<(), Error> {
+        for (index, key) in keys.iter().enumerate() {
+            self.get(at, key, &mut |value| visit(index, value))?;
+        }
+        Ok(())
+    }
 
     /// Visits the entries with `from <= key < to` in order (`to: None` = to the end of the partition), or backwards.
     fn scan(
@@ -38,11 +61,30 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         at: StorePartition,
         range: KeyRange<'_>,
         direction: Direction,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut VisitEntry<'_>,
     ) -> Result<(), Error>;
 
     /// Writes all of it or nothing.
     fn write(&self, batch: WriteBatch) -> Result<(), Error>;
+
+    /// Writes rows of a restore, faster than `write`: until `finish_bulk` a crash may lose any of them.
+    ///
+    /// That never makes a recorded position lie: it says what is there *at least*, and these rows are further along the
+    /// same changelog, so applying it again from the recorded offset ends in the same state.
+    fn write_bulk(&self, rows: Vec<RowWrite>) -> Result<(), Error> {
+        self.write(WriteBatch { rows, ..WriteBatch::default() })
+    }
+
+    /// Makes the rows of earlier `write_bulk` calls durable, and only then records how far they reach. Callable several
+    /// times during one restore, so that a crash does not start it over.
+    fn finish_bulk(&self, at: StorePartition, position: ChangelogPosition) -> Result<(), Error> {
+        self.write(WriteBatch { positions: vec![(at, position)], ..WriteBatch::default() })
+    }
+
+    /// Whether the backend is behind with its background work. A restore makes way then; a task need not.
+    fn write_pressure(&self) -> WritePressure {
+        WritePressure::None
+    }
 
     /// What is recorded about a store's partition; `None` where nothing was ever written or it was wiped.
     fn changelog_position(&self, at: StorePartition) -> Result<Option<ChangelogPosition>, Error>;
@@ -50,10 +92,17 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// The input offset recorded with the state.
     fn input_offset(&self, input: &TopicPartition) -> Result<Option<Offset>, Error>;
 
-    /// Removes the rows and the position of a store's partition.
+    /// Removes the rows and the position of a store's partition. Offsets of inputs stay: they belong to tasks.
+    ///
+    /// A partition without a position may hold rows of a restore that was cut off: wipe it before restoring it in full.
     fn wipe(&self, at: StorePartition) -> Result<(), Error>;
 
-    /// The partitions of a store that hold anything.
+    /// Gives back the disk space of what was wiped. May take seconds.
+    fn reclaim(&self, _at: StorePartition) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// The partitions of a store that hold rows or a position, ascending.
     fn partitions(&self, store: StoreId) -> Result<Vec<Partition>, Error>;
 
     /// Bytes of memory and disk in use, for metrics.
@@ -108,17 +157,47 @@ pub struct Usage {
     pub disk_bytes: u64,
 }
 
+/// How far background work is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WritePressure {
+    #[default]
+    None,
+    /// Writes are being slowed down.
+    Delayed,
+    /// Writes wait.
+    Stopped,
+}
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Only this one means: wipe and restore (EXACTLY-ONCE rule 19).
     #[error("the state is corrupt: {reason}")]
     Corrupt { reason: String },
+    /// The user must act; nothing in the directory was changed.
     #[error("state directory {path}: {reason}")]
     Directory { path: String, reason: String, help: String },
-    #[error("state directory {path} is in use by another process")]
-    Locked { path: String },
+    /// The user must act, or another process must end.
+    #[error("state directory {path} is in use by {}", holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}")))]
+    Locked { path: String, holder: Option<u32> },
+    /// The disk or the operating system refused; nothing of the write in question is visible.
     #[error("reading or writing state failed: {reason}")]
     Io { reason: String },
     #[error("a stored {what} cannot be read: {reason}")]
     Encoding { what: &'static str, reason: String },
+    /// The caller's mistake: this backend was opened without that store.
+    #[error("no store with the number {} was opened", store.index())]
+    UnknownStore { store: StoreId },
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub fn help(&self) -> Option<&str> {
+        match self {
+            Self::Directory { help, .. } => Some(help),
+            Self::Locked { .. } => {
+                Some("each instance needs a state directory of its own: stop the other process or set --state-dir")
+            }
+            Self::Corrupt { .. } | Self::Io { .. } | Self::Encoding { .. } | Self::UnknownStore { .. } => None,
+        }
+    }
 }
