@@ -8,7 +8,9 @@ use std::ops::Bound;
 
 use parking_lot::RwLock;
 
-use super::{Backend, ChangelogPosition, Direction, Error, KeyRange, RowWrite, StorePartition, Usage, WriteBatch};
+use super::{
+    Backend, ChangelogPosition, Direction, Error, KeyRange, RowWrite, StorePartition, Usage, VisitEntry, WriteBatch,
+};
 use crate::ids::{Offset, Partition, StoreId, TopicPartition};
 
 #[derive(Debug, Default)]
