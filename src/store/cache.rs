@@ -1,0 +1,354 @@
+//! The write-back cache: decoded rows of one store partition, over the committed ones in the backend.
+//!
+//! What it is: the only place where uncommitted rows exist. Reads go through it; writes stay in it until the commit has
+//! been decided.
+//! What it is not: it does not know what rows mean, and it writes nothing by itself.
+//!
+//! Invariants
+//! - An entry that is not dirty equals what the backend holds.
+//! - The first change of a row after a commit keeps the row's image at that commit (EXACTLY-ONCE rule 15b).
+//! - Only clean entries are evicted; a dirty entry lives until `committed` or `rollback`.
+
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
+use std::ops::ControlFlow;
+
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
+
+use super::row::RowCodec;
+use super::{Direction, Error, KeyRange, SharedBackend, StorePartition};
+use crate::ids::EventTime;
+use crate::row::Row;
+use crate::value::Value;
+
+/// A stored row: the value columns, and the highest event time that went into it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    pub row: Row,
+    pub time: EventTime,
+}
+
+/// A handle to an entry, valid until the next `committed`, `rollback` or look-up of another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryId(usize);
+
+/// What a dirty key looked like at the last commit, and what it looks like now.
+#[derive(Clone, Copy, Debug)]
+pub struct Dirty<'a> {
+    pub key: &'a [u8],
+    pub before: Option<&'a Stored>,
+    pub after: Option<&'a Stored>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: Box<[u8]>,
+    current: Option<Stored>,
+    /// The image at the last commit; only meaningful while `dirty`.
+    before: Option<Stored>,
+    dirty: bool,
+    /// Second chance for the eviction hand.
+    referenced: bool,
+    vacant: bool,
+    bytes: usize,
+}
+
+/// The cache of one store partition.
+#[derive(Debug)]
+pub struct Table {
+    at: StorePartition,
+    backend: SharedBackend,
+    codec: RowCodec,
+    index: HashTable<usize>,
+    hasher: FxBuildHasher,
+    entries: Vec<Entry>,
+    vacant: Vec<usize>,
+    dirty: Vec<usize>,
+    /// Dirty keys in order, for stores that are scanned.
+    ordered: Option<BTreeSet<Box<[u8]>>>,
+    hand: usize,
+    bytes: usize,
+    budget_bytes: usize,
+    misses: u64,
+}
+
+/// Whether a store's keys are scanned in ranges while uncommitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    ByKey,
+    ByKeyAndRange,
+}
+
+impl Table {
+    pub fn new(
+        at: StorePartition,
+        backend: SharedBackend,
+        codec: RowCodec,
+        access: Access,
+        budget_bytes: usize,
+    ) -> Self {
+        Self {
+            at,
+            backend,
+            codec,
+            index: HashTable::new(),
+            hasher: FxBuildHasher,
+            entries: Vec::new(),
+            vacant: Vec::new(),
+            dirty: Vec::new(),
+            ordered: (access == Access::ByKeyAndRange).then(BTreeSet::new),
+            hand: 0,
+            bytes: 0,
+            budget_bytes,
+            misses: 0,
+        }
+    }
+
+    pub fn at(&self) -> StorePartition {
+        self.at
+    }
+
+    /// The entry of a key, read from the backend where it is not cached.
+    pub fn entry(&mut self, key: &[u8]) -> Result<EntryId, Error> {
+        let hash = self.hasher.hash_one(key);
+        if let Some(&id) = self.index.find(hash, |&id| &*self.entries[id].key == key) {
+            self.entries[id].referenced = true;
+            return Ok(EntryId(id));
+        }
+        self.misses += 1;
+        let mut found: Option<Result<Stored, Error>> = None;
+        let codec = &self.codec;
+        self.backend.get(self.at, key, &mut |value| found = value.map(|bytes| decode(codec, bytes)))?;
+        let current = found.transpose()?;
+        self.evict();
+        Ok(EntryId(self.insert(hash, key, current)))
+    }
+
+    /// The row of a key.
+    pub fn get(&mut self, key: &[u8]) -> Result<Option<&Stored>, Error> {
+        let id = self.entry(key)?;
+        Ok(self.stored(id))
+    }
+
+    pub fn stored(&self, id: EntryId) -> Option<&Stored> {
+        self.entries[id.0].current.as_ref()
+    }
+
+    /// The row to be changed in place: marked dirty, made from `empty` where there is none. The caller must leave it
+    /// unchanged if its change fails.
+    pub fn change(&mut self, id: EntryId, empty: impl FnOnce() -> Row) -> &mut Stored {
+        self.mark_dirty(id);
+        self.entries[id.0].current.get_or_insert_with(|| Stored { row: empty(), time: EventTime::MIN })
+    }
+
+    pub fn put(&mut self, id: EntryId, stored: Stored) {
+        self.mark_dirty(id);
+        let entry = &mut self.entries[id.0];
+        let bytes = entry_bytes(&entry.key, Some(&stored));
+        entry.current = Some(stored);
+        self.bytes = self.bytes - entry.bytes + bytes;
+        entry.bytes = bytes;
+    }
+
+    pub fn delete(&mut self, id: EntryId) {
+        if self.entries[id.0].current.is_some() {
+            self.mark_dirty(id);
+            self.entries[id.0].current = None;
+        }
+    }
+
+    /// The keys that exist in `from <= key < to`, uncommitted changes included, in order; at most `limit`.
+    pub fn keys(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<Box<[u8]>>, Error> {
+        let Some(ordered) = &self.ordered else {
+            debug_assert!(false, "only stores opened for ranges are scanned");
+            return Ok(Vec::new());
+        };
+        let mut keys: BTreeSet<Box<[u8]>> = ordered
+            .range::<[u8], _>((std::ops::Bound::Included(range.from), bound(range.to)))
+            .filter(|key| self.cached(key).is_some_and(|entry| entry.current.is_some()))
+            .take(limit)
+            .cloned()
+            .collect();
+        let mut committed = 0;
+        self.backend.scan(self.at, range, Direction::Forward, &mut |key, _| {
+            if self.cached(key).is_none_or(|entry| entry.current.is_some()) {
+                keys.insert(Box::from(key));
+                committed += 1;
+            }
+            if committed < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        Ok(keys.into_iter().take(limit).collect())
+    }
+
+    pub fn dirty_len(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// The dirty key with that number, in the order in which keys became dirty.
+    pub fn dirty(&self, number: usize) -> Dirty<'_> {
+        let entry = &self.entries[self.dirty[number]];
+        Dirty { key: &entry.key, before: entry.before.as_ref(), after: entry.current.as_ref() }
+    }
+
+    /// Calls `write` with each dirty key and its encoded row (`None`: deleted). Keys that were made and unmade since the
+    /// last commit are left out.
+    pub fn stage<E>(&self, mut write: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
+        let mut buffer = Vec::with_capacity(256);
+        for &id in &self.dirty {
+            let entry = &self.entries[id];
+            match (&entry.current, &entry.before) {
+                (Some(stored), _) => {
+                    buffer.clear();
+                    self.codec.encode(&stored.row, Some(stored.time), &mut buffer);
+                    write(&entry.key, Some(&buffer))?;
+                }
+                (None, Some(_)) => write(&entry.key, None)?,
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The commit has been written: what is cached is now the committed state.
+    pub fn committed(&mut self) {
+        for id in std::mem::take(&mut self.dirty) {
+            let entry = &mut self.entries[id];
+            entry.dirty = false;
+            entry.before = None;
+            let bytes = entry_bytes(&entry.key, entry.current.as_ref());
+            self.bytes = self.bytes - entry.bytes + bytes;
+            entry.bytes = bytes;
+        }
+        if let Some(ordered) = &mut self.ordered {
+            ordered.clear();
+        }
+        self.evict();
+    }
+
+    /// Forgets every change since the last commit.
+    pub fn rollback(&mut self) {
+        for id in std::mem::take(&mut self.dirty) {
+            let entry = &mut self.entries[id];
+            entry.current = entry.before.take();
+            entry.dirty = false;
+        }
+        if let Some(ordered) = &mut self.ordered {
+            ordered.clear();
+        }
+    }
+
+    /// Bytes of the dirty rows, roughly.
+    pub fn dirty_bytes(&self) -> usize {
+        self.dirty.len() * 2 * self.bytes.checked_div(self.index.len()).unwrap_or(0)
+    }
+
+    /// Look-ups that had to ask the backend, since the table was opened.
+    pub fn misses(&self) -> u64 {
+        self.misses
+    }
+
+    fn cached(&self, key: &[u8]) -> Option<&Entry> {
+        let hash = self.hasher.hash_one(key);
+        self.index.find(hash, |&id| &*self.entries[id].key == key).map(|&id| &self.entries[id])
+    }
+
+    fn insert(&mut self, hash: u64, key: &[u8], current: Option<Stored>) -> usize {
+        let bytes = entry_bytes(key, current.as_ref());
+        self.bytes += bytes;
+        let entry = Entry {
+            key: Box::from(key),
+            current,
+            before: None,
+            dirty: false,
+            referenced: true,
+            vacant: false,
+            bytes,
+        };
+        let id = match self.vacant.pop() {
+            Some(id) => {
+                self.entries[id] = entry;
+                id
+            }
+            None => {
+                self.entries.push(entry);
+                self.entries.len() - 1
+            }
+        };
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        self.index.insert_unique(hash, id, |&id| hasher.hash_one(&*entries[id].key));
+        id
+    }
+
+    fn mark_dirty(&mut self, id: EntryId) {
+        let entry = &mut self.entries[id.0];
+        if entry.dirty {
+            return;
+        }
+        entry.dirty = true;
+        entry.before.clone_from(&entry.current);
+        if let Some(ordered) = &mut self.ordered {
+            ordered.insert(entry.key.clone());
+        }
+        self.dirty.push(id.0);
+    }
+
+    /// Makes room for one more entry: the clock algorithm over clean entries, a bounded number of steps at a time.
+    fn evict(&mut self) {
+        let mut steps = 2 * self.entries.len();
+        while self.bytes > self.budget_bytes && steps > 0 && self.dirty.len() < self.index.len() {
+            steps -= 1;
+            self.hand = (self.hand + 1) % self.entries.len();
+            let entry = &mut self.entries[self.hand];
+            if entry.vacant || entry.dirty {
+                continue;
+            }
+            if entry.referenced {
+                entry.referenced = false;
+                continue;
+            }
+            let hash = self.hasher.hash_one(&*entry.key);
+            let hand = self.hand;
+            if let Ok(found) = self.index.find_entry(hash, |&id| id == hand) {
+                found.remove();
+            }
+            self.bytes -= entry.bytes;
+            entry.vacant = true;
+            entry.current = None;
+            entry.key = Box::default();
+            entry.bytes = 0;
+            self.vacant.push(hand);
+        }
+    }
+}
+
+fn decode(codec: &RowCodec, bytes: &[u8]) -> Result<Stored, Error> {
+    let (row, time) = codec.decode(bytes)?;
+    Ok(Stored { row, time: time.unwrap_or(EventTime::MIN) })
+}
+
+fn bound(to: Option<&[u8]>) -> std::ops::Bound<&[u8]> {
+    to.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded)
+}
+
+/// What an entry costs: its parts and, roughly, its place in the index.
+fn entry_bytes(key: &[u8], stored: Option<&Stored>) -> usize {
+    const OVERHEAD: usize = size_of::<Entry>() + 16;
+    OVERHEAD + key.len() + stored.map_or(0, |stored| row_bytes(&stored.row))
+}
+
+/// The heap bytes of a row, roughly.
+pub fn row_bytes(row: &[Value]) -> usize {
+    size_of_val(row)
+        + row
+            .iter()
+            .map(|value| match value {
+                Value::String(text) if text.is_heap_allocated() => text.len(),
+                Value::Bytes(bytes) => bytes.len(),
+                Value::Array(values) | Value::Struct(values) => row_bytes(values),
+                Value::Map(map) => map.values().map(|value| 48 + row_bytes(std::slice::from_ref(value))).sum(),
+                Value::Json(_) => 256,
+                _ => 0,
+            })
+            .sum::<usize>()
+}
