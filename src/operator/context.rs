@@ -1,0 +1,127 @@
+//! What operators work with while a record, a watermark or a flush passes through them.
+
+use super::outbox::Outbox;
+use super::state::NodeState;
+use crate::expression::Env;
+use crate::ids::{EventTime, Partition, StoreId};
+use crate::log::Record;
+use crate::row::{Origin, Row};
+use crate::store::cache::Table;
+use crate::store::list::ListTable;
+use crate::topology::plan::{NodeId, StorePlan, SubTopology};
+use crate::value::Value;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub plan: &'a SubTopology,
+    /// Of the whole topology, indexed by `StoreId`.
+    pub store_plans: &'a [StorePlan],
+    pub partition: Partition,
+    pub stores: &'a mut Stores,
+    pub nodes: &'a mut [NodeState],
+    pub outbox: &'a mut Outbox,
+    /// The record that is being processed, as pseudo-columns. At a flush or a window's close, an empty one.
+    pub origin: &'a Origin,
+    /// The record itself; none at a flush or a window's close.
+    pub record: Option<&'a Record>,
+    /// Its source topic's number in the sub-topology and its offset, as one number: the tie between equal times.
+    pub tie: u64,
+    /// The task's watermark, and by how much each node's lies behind it (milliseconds).
+    pub watermark: EventTime,
+    pub holds: &'a [i64],
+    pub tally: &'a mut Tally,
+    pub rows: &'a mut RowPool,
+}
+
+impl<'a> Context<'a> {
+    pub fn env<'r>(&self, row: &'r [Value]) -> Env<'r>
+    where
+        'a: 'r,
+    {
+        Env { row, origin: self.origin }
+    }
+
+    /// The watermark at a node's input.
+    pub fn watermark_at(&self, node: NodeId) -> EventTime {
+        self.watermark.saturating_sub(self.holds[node.index()])
+    }
+}
+
+/// Rows for reuse: a row that an operator makes lives only until what is behind it has returned.
+#[derive(Debug, Default)]
+pub struct RowPool {
+    free: Vec<Row>,
+}
+
+impl RowPool {
+    pub fn take(&mut self) -> Row {
+        self.free.pop().unwrap_or_default()
+    }
+
+    pub fn give_back(&mut self, mut row: Row) {
+        row.clear();
+        self.free.push(row);
+    }
+}
+
+/// The open stores of a task.
+#[derive(Debug, Default)]
+pub struct Stores {
+    /// Indexed by `StoreId`; `None` belongs to another sub-topology.
+    pub open: Vec<Option<OpenStore>>,
+}
+
+#[derive(Debug)]
+pub enum OpenStore {
+    Table(Table),
+    List(ListTable),
+}
+
+impl Stores {
+    /// A key-value or window store of this task.
+    #[expect(clippy::panic, reason = "the planner gives every operator a store of its own sub-topology")]
+    pub fn table(&mut self, id: StoreId) -> &mut Table {
+        match self.open.get_mut(id.index()) {
+            Some(Some(OpenStore::Table(table))) => table,
+            _ => panic!("store {} is not an open table of this task", id.0),
+        }
+    }
+
+    /// A list store of this task.
+    #[expect(clippy::panic, reason = "the planner gives every operator a store of its own sub-topology")]
+    pub fn list(&mut self, id: StoreId) -> &mut ListTable {
+        match self.open.get_mut(id.index()) {
+            Some(Some(OpenStore::List(list))) => list,
+            _ => panic!("store {} is not an open list of this task", id.0),
+        }
+    }
+}
+
+/// What was counted since the worker last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub processed: u64,
+    pub processed_bytes: u64,
+    pub sent: u64,
+    pub late: u64,
+    pub null_key: u64,
+    pub tombstones: u64,
+    pub dead_lettered: u64,
+    pub skipped: u64,
+    pub expired: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: &Self) {
+        self.processed += other.processed;
+        self.processed_bytes += other.processed_bytes;
+        self.sent += other.sent;
+        self.late += other.late;
+        self.null_key += other.null_key;
+        self.tombstones += other.tombstones;
+        self.dead_lettered += other.dead_lettered;
+        self.skipped += other.skipped;
+        self.expired += other.expired;
+    }
+}
