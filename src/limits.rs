@@ -10,3 +10,5 @@ pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 pub const MAX_POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// `max.message.bytes` of a topic that says nothing else (Kafka's own default).
+pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;

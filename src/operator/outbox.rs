@@ -3,15 +3,14 @@
 //! It begins the transaction with its first record (EXACTLY-ONCE rule 2c), checks sizes before the client sees them
 //! (20a), and waits for room where the producer's queue is full (15c).
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Failure, RecordError};
 use crate::ids::{Partition, TopicName};
 use crate::limits;
-use crate::log::{self, OutgoingRecord, Producer, SendFailure, TopicHandle};
+use crate::log::{self, OutgoingRecord, Producer, SendFailure, TopicDescription, TopicHandle};
 use crate::row::Header;
-use crate::task::facts::Facts;
 
 /// A topic's number in an outbox. Lasts longer than the producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,7 +27,6 @@ struct Topic {
 /// See the module. One per worker.
 pub struct Outbox {
     producer: Box<dyn Producer>,
-    facts: Arc<Facts>,
     topics: Vec<Topic>,
     dead_letters: OutTopic,
     in_transaction: bool,
@@ -42,10 +40,24 @@ impl std::fmt::Debug for Outbox {
 }
 
 impl Outbox {
-    /// Around a producer that has been initialised.
-    pub fn new(producer: Box<dyn Producer>, facts: Arc<Facts>, dead_letters: &TopicName) -> Self {
-        let mut outbox =
-            Self { producer, facts, topics: Vec::new(), dead_letters: OutTopic(0), in_transaction: false, sent: 0 };
+    /// Around a producer that has been initialised; `topics` are all that may be written to.
+    pub fn new(
+        producer: Box<dyn Producer>,
+        topics: &HashMap<TopicName, TopicDescription>,
+        dead_letters: &TopicName,
+    ) -> Self {
+        let mut names: Vec<&TopicName> = topics.keys().collect();
+        names.sort();
+        let topics = names
+            .into_iter()
+            .map(|name| Topic {
+                name: name.clone(),
+                partitions: topics[name].partitions,
+                max_message_bytes: topics[name].max_message_bytes,
+                handle: None,
+            })
+            .collect();
+        let mut outbox = Self { producer, topics, dead_letters: OutTopic(0), in_transaction: false, sent: 0 };
         outbox.dead_letters = outbox.topic(dead_letters);
         outbox
     }
@@ -82,11 +94,11 @@ impl Outbox {
         if let Some(index) = self.topics.iter().position(|topic| topic.name == *name) {
             return OutTopic(index);
         }
-        let description = self.facts.topics.get(name);
+        debug_assert!(false, "topic {name} was not described at start");
         self.topics.push(Topic {
             name: name.clone(),
-            partitions: description.map_or(1, |topic| topic.partitions),
-            max_message_bytes: description.map_or(limits::DEFAULT_MAX_MESSAGE_BYTES, |topic| topic.max_message_bytes),
+            partitions: 1,
+            max_message_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
             handle: None,
         });
         OutTopic(self.topics.len() - 1)

@@ -333,7 +333,6 @@ pub enum Frame {
     Range { ms: i64 },
     /// The last n by event time.
     Rows { n: usize },
-    Unbounded,
 }
 
 #[derive(Clone, Debug)]
@@ -341,6 +340,11 @@ pub struct RepartitionPlan {
     pub topic: TopicName,
     /// Over the node's input rows: the new key.
     pub key: Vec<Expression>,
+    /// The key's columns, and the format of the key bytes that choose the partition. Behind the topic everything is
+    /// co-partitioned with what other clients wrote: where a table's source topic joins in, its key format and types;
+    /// else `kafka` for one column that it can hold, `json` otherwise.
+    pub key_schema: Schema,
+    pub key_format: Format,
     pub input: Shape,
 }
 
@@ -380,8 +384,11 @@ pub struct StorePlan {
     /// `<step>[-<clause>[-<alias>]]`, unique; also the name of its column family and metrics.
     pub name: Arc<str>,
     pub kind: StoreKind,
+    /// Of a window store the group columns, without `window_start`; of a list store the columns of `by`.
     pub key: Schema,
-    /// What is stored per key, without the key columns.
+    /// What is stored per key, without the key columns. Of an aggregate: the columns of `AggregateSet::state`, and after
+    /// them, where the input is a table, [`GROUP_SIZE`]. Of a list: the kept expressions, named `kept0`, `kept1`, ... by
+    /// their texts' order of appearance. Of a table: the other columns in their order. Of a meta store: nothing.
     pub value: Schema,
     pub backend: BackendKind,
     pub changelog: ChangelogPlan,
@@ -413,6 +420,17 @@ pub enum ChangelogPlan {
     SourceIfCompacted { source: TopicName, own: TopicName },
 }
 
+/// The last state column of an aggregate over a table: how many rows the group has (BIGINT).
+pub const GROUP_SIZE: &str = "_rows";
+
+/// How the partition of a key is found: murmur2 over the bytes that this format gives the key's columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partitioning {
+    pub format: Format,
+    /// Columns of the table's key, without `window_start`; their types as they are written.
+    pub key: Schema,
+}
+
 /// A table that can be queried: a store, and what is done to its rows on the way out.
 #[derive(Clone, Debug)]
 pub struct TablePlan {
@@ -426,6 +444,9 @@ pub struct TablePlan {
     pub view: Vec<OperatorPlan>,
     pub queryable: bool,
     pub windowed: bool,
+    /// `None` where the partition does not follow from the key (it was grouped within partitions of another key): every
+    /// owner must be asked.
+    pub partitioning: Option<Partitioning>,
 }
 
 /// What must not change under existing state: one line per store, source and internal topic, in a fixed order.
