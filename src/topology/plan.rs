@@ -387,8 +387,8 @@ pub struct StorePlan {
     /// Of a window store the group columns, without `window_start`; of a list store the columns of `by`.
     pub key: Schema,
     /// What is stored per key, without the key columns. Of an aggregate: the columns of `AggregateSet::state`, and after
-    /// them, where the input is a table, [`GROUP_SIZE`]. Of a list: the kept expressions, named `kept0`, `kept1`, ... by
-    /// their texts' order of appearance. Of a table: the other columns in their order. Of a meta store: nothing.
+    /// them, where the input is a table, [`GROUP_SIZE`]. Of a list: the kept expressions, each named by its text.
+    /// Of a table: the other columns in their order. Of a meta store: nothing.
     pub value: Schema,
     pub backend: BackendKind,
     pub changelog: ChangelogPlan,
