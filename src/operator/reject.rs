@@ -73,13 +73,7 @@ pub fn step(
     time: EventTime,
     error: &RecordError,
 ) -> Result<(), Failure> {
-    // The rows on an edge are laid out by the node they come from; names are best-effort help for a person.
-    let schema = ctx
-        .plan
-        .nodes
-        .iter()
-        .find(|from| from.next.iter().any(|edge| std::ptr::eq(&raw const ctx.plan.nodes[edge.to.index()], node)))
-        .map(|from| from.schema.clone());
+    let schema = ctx.input_of(node).map(|(schema, _)| schema);
     let row = Described { row: datum.row(), schema: schema.as_ref(), time };
     reject(ctx, &node.step, node.on_error, error, Some(&row))
 }

@@ -38,6 +38,7 @@ pub struct AggregateState {
 pub struct RepartitionState {
     pub topic: Option<OutTopic>,
     pub key: KeyBuffer,
+    pub key_encoder: Encoder,
     pub value: Vec<u8>,
     /// Per partition of the topic: what its last record or watermark record carried.
     pub carried: Vec<Carried>,
@@ -68,6 +69,9 @@ pub struct SinkRuleState {
     pub key: Vec<u8>,
     pub value_values: Row,
     pub value: Vec<u8>,
+    /// The key that gets a tombstone, and whether key and value are to be sent: between computing and sending.
+    pub tombstone: Option<Vec<u8>>,
+    pub send: bool,
 }
 
 impl NodeState {
@@ -85,9 +89,10 @@ impl NodeState {
                     closed_to: watermark_at(index),
                 }),
                 OperatorPlan::Over(_) => Self::Over(KeyBuffer::default()),
-                OperatorPlan::Repartition(_) => Self::Repartition(RepartitionState {
+                OperatorPlan::Repartition(repartition) => Self::Repartition(RepartitionState {
                     topic: None,
                     key: KeyBuffer::default(),
+                    key_encoder: Encoder::new(repartition.key_format, &repartition.key_schema),
                     value: Vec::new(),
                     carried: Vec::new(),
                 }),
@@ -110,6 +115,8 @@ impl SinkState {
                 key: Vec::new(),
                 value_values: Row::new(),
                 value: Vec::new(),
+                tombstone: None,
+                send: false,
             })
             .collect();
         Self { rules, round_robin: 0 }

@@ -122,6 +122,8 @@ pub struct Reader {
     pub encoding: Encoding,
     /// All columns, key columns first.
     pub schema: Schema,
+    /// How many of the slots, from the first, a user sees.
+    pub visible: usize,
     /// Slots of the key columns.
     pub key: Vec<usize>,
     /// Per slot: whether anything downstream reads it. Others stay NULL.
@@ -186,6 +188,8 @@ pub enum Port {
 
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// Its index in `SubTopology::nodes`.
+    pub id: NodeId,
     /// The step that it belongs to.
     pub step: Arc<str>,
     pub operator: OperatorPlan,
@@ -250,6 +254,8 @@ pub enum JoinKind {
 #[derive(Clone, Debug)]
 pub struct MaterializePlan {
     pub store: StoreId,
+    /// Slots of the key columns in the rows, input and output alike.
+    pub key: Vec<usize>,
     /// `{table: {latest: at}}`: a row replaces the kept one unless this is lower.
     pub latest: Option<Expression>,
     pub emit: Emit,

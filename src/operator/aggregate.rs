@@ -1,0 +1,348 @@
+//! `group_by` and `aggregate`, unwindowed and tumbling.
+//!
+//! A record of a stream is added to its group. A change of a table is taken out of its old group and added to its new
+//! one. With a window, the group is (window_start, group columns):
+//! 1. A record whose window has closed (window end + grace <= watermark) is late.
+//! 2. `emit: final` passes a window's groups on when the watermark passes its end + grace; `each` at once; `changes` at
+//!    the flush.
+//! 3. Windows whose retention has passed are deleted, silently.
+
+use super::materialize::{is_expired, new_is_expiry, stored_time};
+use super::state::{AggregateState, KeyBuffer};
+use super::{Context, Datum, Failure, deliver, project, sink};
+use crate::ids::EventTime;
+use crate::row::Row;
+use crate::store::cache::{EntryId, Stored};
+use crate::store::{self, KeyRange, key};
+use crate::topology::plan::{AggregatePlan, Emit, Late, Node, Shape, WindowPlan};
+use crate::value::Value;
+
+pub fn process(
+    ctx: &mut Context<'_>,
+    node: &Node,
+    plan: &AggregatePlan,
+    state: &mut AggregateState,
+    datum: Datum<'_>,
+    time: EventTime,
+) -> Result<(), Failure> {
+    match datum {
+        Datum::Record(_) if ctx.origin.tombstone => {
+            ctx.tally.tombstones += 1;
+            Ok(())
+        }
+        Datum::Record(row) => change(ctx, node, plan, state, row, time, Sign::Add),
+        Datum::Change { old, new } => {
+            // Within one group the deletion must not empty it before the addition: the addition goes first.
+            if let (Some(old), Some(new)) = (old, new)
+                && same_group(ctx, plan, old, new)
+            {
+                change(ctx, node, plan, state, new, time, Sign::Add)?;
+                return change(ctx, node, plan, state, old, time, Sign::Retract);
+            }
+            if let Some(old) = old {
+                change(ctx, node, plan, state, old, time, Sign::Retract)?;
+            }
+            match new {
+                Some(new) => change(ctx, node, plan, state, new, time, Sign::Add),
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    Add,
+    Retract,
+}
+
+fn same_group(ctx: &Context<'_>, plan: &AggregatePlan, old: &[Value], new: &[Value]) -> bool {
+    plan.group.iter().all(|column| match (column.eval(&ctx.env(old)), column.eval(&ctx.env(new))) {
+        (Ok(old), Ok(new)) => old == new,
+        _ => false,
+    })
+}
+
+fn change(
+    ctx: &mut Context<'_>,
+    node: &Node,
+    plan: &AggregatePlan,
+    state: &mut AggregateState,
+    row: &[Value],
+    time: EventTime,
+    sign: Sign,
+) -> Result<(), Failure> {
+    let KeyBuffer { values, bytes } = &mut state.key;
+    values.clear();
+    project::evaluate(&plan.group, row, ctx.origin, values)?;
+    if let [Value::Null] = values[..] {
+        ctx.tally.null_key += 1;
+        return Ok(());
+    }
+    bytes.clear();
+    let start = plan.window.map(|window| window_start(window, time));
+    if let (Some(window), Some(start)) = (plan.window, start) {
+        if is_closed(window, start, state.closed_to) {
+            return late(ctx, node, plan, row, time);
+        }
+        key::encode_window_start(start, bytes);
+    }
+    key::encode_key(values, &ctx.store_plans[plan.store.index()].key, bytes);
+
+    let watermark = ctx.watermark;
+    let table = ctx.stores.table(plan.store);
+    let id = table.entry(bytes)?;
+    if table.stored(id).is_some_and(|stored| is_expired(stored, plan.ttl, watermark)) {
+        table.delete(id);
+    }
+    let mut old_row = ctx.rows.take();
+    if plan.emit == Emit::Each
+        && let Some(stored) = table.stored(id)
+    {
+        results(plan, values, start, stored, &mut old_row)?;
+    }
+    let accumulated = accumulate(ctx, plan, id, row, time, sign);
+    let result = match accumulated {
+        Ok(()) if plan.emit == Emit::Each => {
+            let mut new_row = ctx.rows.take();
+            if let Some(stored) = ctx.stores.table(plan.store).stored(id) {
+                results(plan, values, start, stored, &mut new_row)?;
+            }
+            let images = (non_empty(&old_row), non_empty(&new_row));
+            let result = match images {
+                (None, None) => Ok(()),
+                (old, new) => deliver(ctx, &node.next, Datum::Change { old, new }, time),
+            };
+            ctx.rows.give_back(new_row);
+            result
+        }
+        other => other,
+    };
+    ctx.rows.give_back(old_row);
+    result
+}
+
+fn non_empty(row: &Row) -> Option<&[Value]> {
+    (!row.is_empty()).then_some(&**row)
+}
+
+/// Adds or retracts a row. On an error nothing has changed.
+fn accumulate(
+    ctx: &mut Context<'_>,
+    plan: &AggregatePlan,
+    id: EntryId,
+    row: &[Value],
+    time: EventTime,
+    sign: Sign,
+) -> Result<(), Failure> {
+    let env = crate::expression::Env { row, origin: ctx.origin };
+    let counted = plan.input == Shape::Table;
+    let width = plan.aggregates.state().len();
+    let table = ctx.stores.table(plan.store);
+    let was_there = table.stored(id).is_some();
+    let stored = table.change(id, || {
+        let mut empty = plan.aggregates.empty();
+        if counted {
+            empty.push(Value::Bigint(0));
+        }
+        empty
+    });
+    let outcome = match sign {
+        Sign::Add => plan.aggregates.add(&mut stored.row[..width], &env, time),
+        Sign::Retract => plan.aggregates.retract(&mut stored.row[..width], &env, time),
+    };
+    if let Err(error) = outcome {
+        if !was_there {
+            table.delete(id);
+        }
+        return Err(error.into());
+    }
+    stored.time = stored_time(Some(stored), time);
+    if counted && let Some(Value::Bigint(size)) = stored.row.get_mut(width) {
+        *size += if sign == Sign::Add { 1 } else { -1 };
+        if *size <= 0 && !plan.keep_empty {
+            table.delete(id);
+        }
+    }
+    Ok(())
+}
+
+/// `window_start` of the tumbling window that a time falls into.
+pub fn window_start(window: WindowPlan, time: EventTime) -> EventTime {
+    let since = time.0.saturating_sub(window.offset_ms);
+    EventTime(since.saturating_sub(since.rem_euclid(window.size_ms)).saturating_add(window.offset_ms))
+}
+
+/// Whether a window's end + grace has been reached.
+fn is_closed(window: WindowPlan, start: EventTime, watermark: EventTime) -> bool {
+    watermark != EventTime::MIN
+        && start.saturating_add(window.size_ms).saturating_add(window.grace_ms) <= watermark
+}
+
+fn late(
+    ctx: &mut Context<'_>,
+    node: &Node,
+    plan: &AggregatePlan,
+    row: &[Value],
+    time: EventTime,
+) -> Result<(), Failure> {
+    ctx.tally.late += 1;
+    match &plan.late {
+        Late::Drop => Ok(()),
+        Late::To(topic) => sink::late(ctx, node, topic, row, time),
+    }
+}
+
+/// The output row of a group: group columns, `window_start`, `window_end`, results.
+pub(super) fn results(
+    plan: &AggregatePlan,
+    group: &[Value],
+    start: Option<EventTime>,
+    stored: &Stored,
+    into: &mut Row,
+) -> Result<(), Failure> {
+    into.clear();
+    into.extend_from_slice(group);
+    if let (Some(window), Some(start)) = (plan.window, start) {
+        into.push(Value::Timestamp(start.micros()));
+        into.push(Value::Timestamp(start.saturating_add(window.size_ms).micros()));
+    }
+    let width = plan.aggregates.state().len();
+    plan.aggregates.results(&stored.row[..width.min(stored.row.len())], into)?;
+    Ok(())
+}
+
+/// Emits what has changed since the last commit, once per key (`emit: changes`).
+pub fn flush(ctx: &mut Context<'_>, node: &Node, plan: &AggregatePlan) -> Result<(), Failure> {
+    if plan.emit != Emit::Changes || node.next.is_empty() {
+        return Ok(());
+    }
+    let schema = &ctx.store_plans[plan.store.index()].key;
+    for number in 0..ctx.stores.table(plan.store).dirty_len() {
+        let (mut group, mut old_row, mut new_row) = (ctx.rows.take(), ctx.rows.take(), ctx.rows.take());
+        let dirty = ctx.stores.table(plan.store).dirty(number);
+        let (start, group_key) = split(plan, dirty.key)?;
+        key::decode_key(group_key, schema, &mut group).map_err(store::Error::from)?;
+        let expired_window =
+            plan.window.is_some_and(|_| dirty.after.is_none() && dirty.before.is_some());
+        let silent = expired_window || new_is_expiry(dirty.before, dirty.after.is_some(), plan.ttl, ctx.watermark);
+        let time = dirty.after.or(dirty.before).map_or(EventTime(0), |stored| stored.time);
+        if let Some(before) = dirty.before {
+            results(plan, &group, start, before, &mut old_row)?;
+        }
+        if let Some(after) = dirty.after {
+            results(plan, &group, start, after, &mut new_row)?;
+        }
+        if !silent && old_row != new_row {
+            let change = Datum::Change { old: non_empty(&old_row), new: non_empty(&new_row) };
+            deliver(ctx, &node.next, change, time)?;
+        }
+        for row in [group, old_row, new_row] {
+            ctx.rows.give_back(row);
+        }
+    }
+    Ok(())
+}
+
+fn split<'k>(plan: &AggregatePlan, key: &'k [u8]) -> Result<(Option<EventTime>, &'k [u8]), store::Error> {
+    if plan.window.is_none() {
+        return Ok((None, key));
+    }
+    key::split_window_start(key)
+        .map(|(start, group)| (Some(start), group))
+        .ok_or_else(|| store::Error::Encoding { what: "window key", reason: "too short".to_owned() })
+}
+
+/// The watermark has moved to `watermark` at this node: closes and expires windows.
+pub fn advance(
+    ctx: &mut Context<'_>,
+    node: &Node,
+    plan: &AggregatePlan,
+    state: &mut AggregateState,
+    watermark: EventTime,
+) -> Result<(), Failure> {
+    let Some(window) = plan.window else { return Ok(()) };
+    let before = state.closed_to;
+    if watermark <= before {
+        return Ok(());
+    }
+    if plan.emit == Emit::Final {
+        close(ctx, node, plan, window, before, watermark)?;
+    }
+    state.closed_to = watermark;
+    let retained = window.size_ms.saturating_add(window.retention_ms.max(window.grace_ms));
+    expire(ctx, plan, window, before.saturating_sub(retained), watermark.saturating_sub(retained))
+}
+
+/// Passes on the groups of the windows that closed when the watermark moved from `before` to `now`.
+fn close(
+    ctx: &mut Context<'_>,
+    node: &Node,
+    plan: &AggregatePlan,
+    window: WindowPlan,
+    before: EventTime,
+    now: EventTime,
+) -> Result<(), Failure> {
+    let behind = window.size_ms.saturating_add(window.grace_ms);
+    // Window starts in (before - behind, now - behind] have just closed.
+    let schema = &ctx.store_plans[plan.store.index()].key;
+    for key in window_keys(ctx, plan, window, before.saturating_sub(behind), now.saturating_sub(behind))? {
+        let (start, group_key) = split(plan, &key)?;
+        let (mut group, mut row) = (ctx.rows.take(), ctx.rows.take());
+        key::decode_key(group_key, schema, &mut group).map_err(store::Error::from)?;
+        let table = ctx.stores.table(plan.store);
+        if let (Some(stored), Some(start)) = (table.get(&key)?, start) {
+            let end = start.saturating_add(window.size_ms);
+            match results(plan, &group, Some(start), stored, &mut row) {
+                Ok(()) => {
+                    let change = Datum::Change { old: None, new: Some(&row) };
+                    deliver(ctx, &node.next, change, end.saturating_add(-1))?;
+                }
+                Err(Failure::Record(error)) => {
+                    super::reject::step(ctx, node, Datum::Record(&group), end.saturating_add(-1), &error)?;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        ctx.rows.give_back(group);
+        ctx.rows.give_back(row);
+    }
+    Ok(())
+}
+
+/// Deletes the windows whose start lies in (after, until].
+fn expire(
+    ctx: &mut Context<'_>,
+    plan: &AggregatePlan,
+    window: WindowPlan,
+    after: EventTime,
+    until: EventTime,
+) -> Result<(), Failure> {
+    for key in window_keys(ctx, plan, window, after, until)? {
+        let table = ctx.stores.table(plan.store);
+        let id = table.entry(&key)?;
+        table.delete(id);
+        ctx.tally.expired += 1;
+    }
+    Ok(())
+}
+
+/// The keys of the windows whose start lies in (after, until], in order. Asks the store only where such a window can be.
+fn window_keys(
+    ctx: &mut Context<'_>,
+    plan: &AggregatePlan,
+    window: WindowPlan,
+    after: EventTime,
+    until: EventTime,
+) -> Result<Vec<Box<[u8]>>, Failure> {
+    if until == EventTime::MIN || (after != EventTime::MIN && window_start(window, until) <= after) {
+        return Ok(Vec::new());
+    }
+    let (mut from, mut to) = (Vec::with_capacity(8), Vec::with_capacity(8));
+    if after != EventTime::MIN {
+        key::encode_window_start(after.saturating_add(1), &mut from);
+    }
+    key::encode_window_start(until.saturating_add(1), &mut to);
+    let range = KeyRange { from: &from, to: Some(&to) };
+    Ok(ctx.stores.table(plan.store).keys(range, usize::MAX)?)
+}

@@ -1,0 +1,123 @@
+//! `over`: every record of a stream, with aggregates of its key as of that record.
+//!
+//! 1. The record is put into its key's list, at its place by event time.
+//! 2. Each specification's frame is cut out of the list and evaluated.
+//! 3. The row goes on with the results appended.
+//! 4. Records of the key that lie behind the watermark by more than the longest frame + grace are dropped, but as many
+//!    as `rows` and LAG need are kept.
+//!
+//! The same record read again (after a rollback) finds itself in the list and is answered the same.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::state::KeyBuffer;
+use super::{Context, Datum, Failure, deliver, project};
+use crate::expression::KeptRow;
+use crate::ids::EventTime;
+use crate::row::Row;
+use crate::store::key;
+use crate::store::list::Inserted;
+use crate::topology::plan::{Frame, Node, OverPlan};
+use crate::value::Value;
+
+/// How many entries of other keys are looked at for expiry per commit.
+const SWEEP_LIMIT: usize = 512;
+
+pub fn process(
+    ctx: &mut Context<'_>,
+    node: &Node,
+    plan: &OverPlan,
+    state: &mut KeyBuffer,
+    datum: Datum<'_>,
+    time: EventTime,
+) -> Result<(), Failure> {
+    let Datum::Record(row) = datum else { return Ok(()) };
+    if ctx.origin.tombstone {
+        ctx.tally.tombstones += 1;
+        return Ok(());
+    }
+    state.values.clear();
+    project::evaluate(&plan.by, row, ctx.origin, &mut state.values)?;
+    if let [Value::Null] = state.values[..] {
+        ctx.tally.null_key += 1;
+        return Ok(());
+    }
+    state.bytes.clear();
+    key::encode_key(&state.values, &ctx.store_plans[plan.store.index()].key, &mut state.bytes);
+    let mut kept = Row::with_capacity(plan.kept.len());
+    project::evaluate(&plan.kept, row, ctx.origin, &mut kept)?;
+
+    let list = ctx.stores.list(plan.store);
+    let inserted = list.insert(&state.bytes, KeptRow { time, tie: ctx.tie, values: kept })?;
+    let (Inserted::At(at) | Inserted::Already(at)) = inserted;
+    let mut made = ctx.rows.take();
+    made.extend_from_slice(row);
+    let origin = ctx.origin;
+    let rows = ctx.stores.list(plan.store).rows(&state.bytes)?;
+    let evaluated = plan.specs.iter().try_for_each(|spec| {
+        let frame = frame(spec.frame, rows, at);
+        spec.set.results(rows, frame, spec.exclude_current, at, origin, &mut made)
+    });
+    let result = match evaluated {
+        Ok(()) => deliver(ctx, &node.next, Datum::Record(&made), time),
+        Err(error) => {
+            if let Inserted::At(at) = inserted {
+                ctx.stores.list(plan.store).remove(&state.bytes, at)?;
+            }
+            Err(error.into())
+        }
+    };
+    ctx.rows.give_back(made);
+    result?;
+
+    let until = expired_until(ctx, node, plan);
+    ctx.stores.list(plan.store).expire(&state.bytes, until, kept_rows(plan))?;
+    Ok(())
+}
+
+/// Before a commit: drops records of keys that nothing arrives for any more, a bounded number at a time.
+pub fn flush(ctx: &mut Context<'_>, node: &Node, plan: &OverPlan) -> Result<(), Failure> {
+    if kept_rows(plan) == 0 {
+        let until = expired_until(ctx, node, plan);
+        if until != EventTime::MIN {
+            ctx.stores.list(plan.store).sweep(until, SWEEP_LIMIT)?;
+        }
+    }
+    Ok(())
+}
+
+/// Event times up to here are behind every frame.
+fn expired_until(ctx: &Context<'_>, node: &Node, plan: &OverPlan) -> EventTime {
+    ctx.watermark_at(node.id).saturating_sub(plan.grace_ms)
+}
+
+/// How many records of a key are kept whatever their age.
+fn kept_rows(plan: &OverPlan) -> usize {
+    plan.specs
+        .iter()
+        .map(|spec| {
+            let rows = match spec.frame {
+                Frame::Rows { n } => n + usize::from(spec.exclude_current),
+                Frame::Range { .. } => 0,
+            };
+            let lag = spec.set.lag();
+            rows.max(if lag > 0 { lag + 1 } else { 0 })
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+/// The rows of a frame for the record at `at`.
+fn frame(frame: Frame, rows: &VecDeque<KeptRow>, at: usize) -> Range<usize> {
+    match frame {
+        Frame::Range { ms } => {
+            let time = rows[at].time;
+            let after = time.0.saturating_sub(ms);
+            let from = rows.partition_point(|row| row.time.0 <= after);
+            let to = rows.partition_point(|row| row.time <= time);
+            from..to
+        }
+        Frame::Rows { n } => (at + 1).saturating_sub(n)..at + 1,
+    }
+}
