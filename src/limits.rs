@@ -12,3 +12,13 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 pub const MAX_POLL_INTERVAL: Duration = Duration::from_secs(60);
 /// `max.message.bytes` of a topic that says nothing else (Kafka's own default).
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
+/// How many bytes a fetcher's client may hold that nobody has asked for yet.
+pub const FETCH_QUEUE_BYTES: usize = 16 << 20;
+/// How many records a fetcher's client fetches ahead; each costs it about 500 bytes beside its own.
+pub const FETCH_QUEUE_RECORDS: usize = 20_000;
+/// How much of a paused partition a fetcher holds back before the client stops fetching it.
+pub const FETCH_HELD_BYTES: usize = 4 << 20;
+/// What a held record costs beside its bytes.
+pub const FETCH_RECORD_OVERHEAD_BYTES: usize = 512;
+/// Kafka's default `delete.retention.ms`: one day.
+pub const DEFAULT_DELETE_RETENTION_MS: i64 = 86_400_000;

@@ -1,0 +1,266 @@
+//! Topics, offsets and groups, asked for or changed from outside of any of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use super::error::{Subject, translate};
+use super::native::admin::{self, TopicFacts};
+use super::native::partitions::Entry;
+use super::native::{Client, Code, NativeError, group};
+use crate::ids::{Offset, TopicName, TopicPartition};
+use crate::limits;
+use crate::log::{
+    Cleanup, CommittedOffset, Error, GroupDescription, GroupMember, NewTopic, OffsetQuery, TopicDescription,
+};
+
+/// The request itself gets less than the whole time, so that its own error comes before ours.
+const WAIT: Duration = Duration::from_millis(limits::LOG_REQUEST_TIMEOUT.as_millis() as u64 - 1000);
+/// What asks for the log start and for the high watermark, in the protocol's ListOffsets.
+const SPEC_START: i64 = -2;
+const SPEC_END: i64 = -1;
+
+#[derive(Debug)]
+pub struct Admin {
+    client: Arc<Client>,
+}
+
+impl Admin {
+    pub fn new(client: Arc<Client>) -> Self {
+        Self { client }
+    }
+
+    fn error(&self, error: &NativeError, subject: Subject<'_>) -> Error {
+        translate(error, subject, self.client.problem().as_ref())
+    }
+
+    fn checked<T>(&self, result: Result<T, NativeError>) -> Result<T, Error> {
+        let value = result.map_err(|error| self.error(&error, Subject::Cluster))?;
+        self.client.forget_problem();
+        Ok(value)
+    }
+
+    pub fn cluster_id(&self) -> Result<String, Error> {
+        let id = self.client.cluster_id(WAIT);
+        self.checked(id.ok_or_else(|| NativeError::new(Code::TIMED_OUT, "no broker told the cluster's id")))
+    }
+
+    pub fn describe_topics(&self, names: &[TopicName]) -> Result<Vec<Option<TopicDescription>>, Error> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let plain: Vec<&str> = names.iter().map(TopicName::as_str).collect();
+        let mut facts: FxHashMap<String, Result<TopicFacts, NativeError>> =
+            self.checked(admin::describe_topics(&self.client, &plain, WAIT))?.into_iter().collect();
+        let mut found: Vec<Option<TopicFacts>> = Vec::with_capacity(names.len());
+        for name in names {
+            found.push(self.present(facts.remove(name.as_str()), name)?);
+        }
+        let existing: Vec<&str> =
+            names.iter().zip(&found).filter(|(_, facts)| facts.is_some()).map(|(name, _)| name.as_str()).collect();
+        let configs = if existing.is_empty() {
+            Vec::new()
+        } else {
+            self.checked(admin::describe_configs(&self.client, &existing, WAIT))?
+        };
+        let mut configs = configs.into_iter();
+        let mut described = Vec::with_capacity(names.len());
+        for (name, facts) in names.iter().zip(found) {
+            described.push(match facts {
+                None => None,
+                Some(facts) => {
+                    let config = configs.next();
+                    self.present(config, name)?.map(|config| describe(name, facts, &config))
+                }
+            });
+        }
+        Ok(described)
+    }
+
+    /// An unknown topic is an answer, not an error.
+    fn present<T>(&self, answer: Option<Result<T, NativeError>>, name: &TopicName) -> Result<Option<T>, Error> {
+        match answer {
+            None => Ok(None),
+            Some(Ok(facts)) => Ok(Some(facts)),
+            Some(Err(error)) => match self.error(&error, Subject::Topic(name)) {
+                Error::TopicMissing { .. } => Ok(None),
+                other => Err(other),
+            },
+        }
+    }
+
+    /// Returns when the topic is visible to describe.
+    pub fn create_topic(&self, topic: &NewTopic) -> Result<(), Error> {
+        let cleanup = match topic.cleanup {
+            Cleanup::Delete => "delete",
+            Cleanup::Compact => "compact",
+            Cleanup::CompactDelete => "compact,delete",
+        };
+        admin::create_topic(&self.client, topic, cleanup, WAIT)
+            .map_err(|error| self.error(&error, Subject::Topic(&topic.name)))?;
+        self.client.forget_problem();
+        let names = [topic.name.clone()];
+        let mut waited = Duration::ZERO;
+        while self.describe_topics(&names)?.iter().all(Option::is_none) {
+            if waited >= WAIT {
+                let reason = format!("topic `{}` was created and is not visible", topic.name);
+                return Err(Error::TimedOut { reason });
+            }
+            self.client.poll(POLL_STEP);
+            waited += POLL_STEP;
+        }
+        Ok(())
+    }
+
+    pub fn delete_topics(&self, names: &[TopicName]) -> Result<(), Error> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let plain: Vec<&str> = names.iter().map(TopicName::as_str).collect();
+        for (name, result) in self.checked(admin::delete_topics(&self.client, &plain, WAIT))? {
+            let name = TopicName::new(name);
+            match result.map_err(|error| self.error(&error, Subject::Topic(&name))) {
+                Ok(()) | Err(Error::TopicMissing { .. }) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(())
+    }
+
+    pub fn delete_records(&self, before: &[(TopicPartition, Offset)]) -> Result<(), Error> {
+        if before.is_empty() {
+            return Ok(());
+        }
+        let entries = self.checked(admin::delete_records(&self.client, before, WAIT))?;
+        entries.iter().try_for_each(|entry| self.check(entry))
+    }
+
+    pub fn offsets(&self, query: OffsetQuery, partitions: &[TopicPartition]) -> Result<Vec<Offset>, Error> {
+        let spec = match query {
+            OffsetQuery::Start => SPEC_START,
+            OffsetQuery::End => SPEC_END,
+            OffsetQuery::At(time) if time.0 <= 0 => SPEC_START,
+            OffsetQuery::At(time) => time.0,
+        };
+        let mut offsets = self.list_offsets(spec, partitions)?;
+        // -1: no record is that late.
+        let late: Vec<usize> = (0..offsets.len()).filter(|index| offsets[*index] < 0).collect();
+        if !late.is_empty() {
+            let rest: Vec<TopicPartition> = late.iter().map(|index| partitions[*index].clone()).collect();
+            for (index, end) in late.into_iter().zip(self.list_offsets(SPEC_END, &rest)?) {
+                offsets[index] = end;
+            }
+        }
+        Ok(offsets.into_iter().map(Offset).collect())
+    }
+
+    fn list_offsets(&self, spec: i64, partitions: &[TopicPartition]) -> Result<Vec<i64>, Error> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entries = self.checked(admin::list_offsets(&self.client, partitions, spec, WAIT))?;
+        in_order(partitions, entries)
+            .map(|(partition, entry)| {
+                let missing = || Error::TopicMissing { topic: partition.topic.clone() };
+                let entry = entry.ok_or_else(missing)?;
+                self.check(&entry)?;
+                Ok(entry.offset)
+            })
+            .collect()
+    }
+
+    pub fn describe_group(&self, group: &str) -> Result<GroupDescription, Error> {
+        let facts = match admin::describe_group(&self.client, group, WAIT) {
+            Err(error) if error.code == Code::GROUP_ID_NOT_FOUND => {
+                return Ok(GroupDescription { members: Vec::new(), stable: false });
+            }
+            other => self.checked(other)?,
+        };
+        let members = facts.members.into_iter().map(|member| GroupMember {
+            member_id: member.member_id,
+            client_id: member.client_id,
+            instance_id: member.instance_id,
+            assignment: member.assignment,
+        });
+        Ok(GroupDescription { members: members.collect(), stable: facts.stable })
+    }
+
+    pub fn delete_group(&self, group: &str) -> Result<(), Error> {
+        match admin::delete_group(&self.client, group, WAIT) {
+            Err(error) if error.code == Code::GROUP_ID_NOT_FOUND => Ok(()),
+            other => self.checked(other),
+        }
+    }
+
+    fn check(&self, entry: &Entry) -> Result<(), Error> {
+        let checked = entry.code.check();
+        checked.map_err(|error| self.error(&error, Subject::Position(&entry.partition, Offset(entry.offset.max(0)))))
+    }
+}
+
+/// How often a created topic is looked for.
+const POLL_STEP: Duration = Duration::from_millis(20);
+
+/// The group's committed offsets, asked by a client of that group: only such a client waits for pending transactional
+/// offsets and survives a coordinator's move (librdkafka 2.12.1's admin request does neither; it dereferences a group
+/// handle that an admin client lacks).
+pub fn committed(client: &Client, partitions: &[TopicPartition]) -> Result<Vec<Option<CommittedOffset>>, Error> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let entries = group::committed(client, partitions, WAIT)
+        .map_err(|error| translate(&error, Subject::Cluster, client.problem().as_ref()))?;
+    client.forget_problem();
+    in_order(partitions, entries)
+        .map(|(partition, entry)| {
+            let Some(entry) = entry else { return Ok(None) };
+            entry.code.check().map_err(|error| translate(&error, Subject::Topic(&partition.topic), None))?;
+            let metadata = String::from_utf8_lossy(&entry.metadata).into_owned();
+            Ok((entry.offset >= 0).then_some(CommittedOffset { offset: Offset(entry.offset), metadata }))
+        })
+        .collect()
+}
+
+/// Each partition asked for with its answer.
+fn in_order<'a>(
+    partitions: &'a [TopicPartition],
+    entries: Vec<Entry>,
+) -> impl Iterator<Item = (&'a TopicPartition, Option<Entry>)> {
+    let mut answers: FxHashMap<TopicPartition, Entry> =
+        entries.into_iter().map(|entry| (entry.partition.clone(), entry)).collect();
+    partitions.iter().map(move |partition| (partition, answers.remove(partition)))
+}
+
+fn describe(name: &TopicName, facts: TopicFacts, config: &[(String, String)]) -> TopicDescription {
+    let value = |key: &str| config.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value.as_str());
+    let policy = value("cleanup.policy");
+    let cleanup = match (policy.contains("compact"), policy.contains("delete")) {
+        (true, true) => Cleanup::CompactDelete,
+        (true, false) => Cleanup::Compact,
+        (false, _) => Cleanup::Delete,
+    };
+    TopicDescription {
+        name: name.clone(),
+        id: facts.id,
+        partitions: facts.partitions,
+        cleanup,
+        max_message_bytes: value("max.message.bytes").parse().unwrap_or(limits::DEFAULT_MAX_MESSAGE_BYTES),
+        delete_retention_ms: value("delete.retention.ms").parse().unwrap_or(limits::DEFAULT_DELETE_RETENTION_MS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topics_configuration_is_read_by_name() {
+        let facts = TopicFacts { id: "x".to_owned(), partitions: 3 };
+        let config = [("cleanup.policy", "compact,delete"), ("max.message.bytes", "77"), ("delete.retention.ms", "88")];
+        let config = config.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let described = describe(&TopicName::new("t"), facts, &config);
+        assert_eq!(described.cleanup, Cleanup::CompactDelete);
+        assert_eq!((described.max_message_bytes, described.delete_retention_ms, described.partitions), (77, 88, 3));
+    }
+}

@@ -1,0 +1,119 @@
+//! This process's place in the consumer group. Fetches nothing.
+//!
+//! Invariant: the group's metadata is read from librdkafka for every commit and kept nowhere.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{Subject, translate};
+use super::native::group::{self, Member, MemberEvent};
+use super::native::{Client, Code};
+use crate::limits;
+use crate::log::{Error, Group, GroupMetadata, Leave, Membership, OffsetCommit, OwnershipEvent};
+
+#[derive(Debug)]
+pub struct KafkaMembership {
+    member: Member,
+    lifetime: Lifetime,
+}
+
+/// Whether the group knows the member by an id of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    Dynamic,
+    Static,
+}
+
+impl KafkaMembership {
+    pub fn new(member: Member, lifetime: Lifetime) -> Self {
+        Self { member, lifetime }
+    }
+
+    fn event(&self, event: MemberEvent) -> Result<Option<OwnershipEvent>, Error> {
+        match event {
+            // The cooperative protocol ends every rebalance with an assignment, an empty one included.
+            MemberEvent::Assigned(partitions) if partitions.is_empty() => {
+                self.acknowledge_native(self.member.assign(&[]))?;
+                Ok(None)
+            }
+            MemberEvent::Revoked { partitions, .. } if partitions.is_empty() => {
+                self.acknowledge_native(self.member.unassign(&[]))?;
+                Ok(None)
+            }
+            MemberEvent::Assigned(partitions) => Ok(Some(OwnershipEvent::Assigned(partitions))),
+            MemberEvent::Revoked { partitions, lost: true } => Ok(Some(OwnershipEvent::Lost(partitions))),
+            MemberEvent::Revoked { partitions, lost: false } => Ok(Some(OwnershipEvent::Revoked(partitions))),
+            MemberEvent::Error(error) => match error.code {
+                // Of the one fetch that may have started before its partition was paused.
+                Code::AUTO_OFFSET_RESET | Code::PARTITION_EOF => Ok(None),
+                // The loss of the partitions follows as an event.
+                Code::MAX_POLL_EXCEEDED => Ok(None),
+                _ => Err(translate(&error, Subject::Cluster, None)),
+            },
+        }
+    }
+
+    fn acknowledge_native(&self, result: Result<(), super::native::NativeError>) -> Result<(), Error> {
+        result.map_err(|error| {
+            let error = self.member.client().fatal_error().unwrap_or(error);
+            translate(&error, Subject::Cluster, None)
+        })
+    }
+}
+
+impl Membership for KafkaMembership {
+    fn poll(&mut self, wait: Duration) -> Result<Option<OwnershipEvent>, Error> {
+        let Some(event) = self.member.poll(wait) else { return Ok(None) };
+        self.event(event)
+    }
+
+    fn acknowledge(&mut self, event: &OwnershipEvent) -> Result<(), Error> {
+        self.acknowledge_native(match event {
+            OwnershipEvent::Assigned(partitions) => self.member.assign(partitions),
+            OwnershipEvent::Revoked(partitions) | OwnershipEvent::Lost(partitions) => self.member.unassign(partitions),
+        })
+    }
+
+    fn group(&self) -> Arc<dyn Group> {
+        Arc::new(KafkaGroup { client: Arc::clone(self.member.client()) })
+    }
+
+    /// A static member is never taken out of the group by the classic protocol's client (librdkafka sends no LeaveGroup
+    /// for it, KIP-345): its partitions move when the session times out, whatever `leave` says.
+    fn close(self: Box<Self>, leave: Leave) -> Result<(), Error> {
+        if leave == Leave::Stay && self.lifetime == Lifetime::Dynamic {
+            self.member.client().leave_silently();
+            return Ok(());
+        }
+        self.member.close().map_err(|error| translate(&error, Subject::Cluster, None))
+    }
+}
+
+struct KafkaGroup {
+    client: Arc<Client>,
+}
+
+impl fmt::Debug for KafkaGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KafkaGroup({:?})", self.metadata())
+    }
+}
+
+impl Group for KafkaGroup {
+    fn metadata(&self) -> Option<GroupMetadata> {
+        group::metadata(&self.client).filter(|metadata| metadata.generation >= 0 && !metadata.member_id.is_empty())
+    }
+
+    fn commit(&self, offsets: &[OffsetCommit], metadata: &GroupMetadata) -> Result<(), Error> {
+        // librdkafka commits with the generation it has; one that was read earlier must be that one.
+        if self.metadata().as_ref() != Some(metadata) {
+            let reason = format!("generation {} of {} has passed", metadata.generation, metadata.group);
+            return Err(Error::StaleGeneration { reason });
+        }
+        group::commit(&self.client, offsets, limits::LOG_REQUEST_TIMEOUT).map_err(|error| {
+            let error = self.client.fatal_error().unwrap_or(error);
+            translate(&error, Subject::Cluster, None)
+        })
+    }
+}

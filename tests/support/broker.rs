@@ -1,0 +1,243 @@
+//! A real Kafka broker: Apache Kafka from Maven Central in KRaft mode, one node, on free ports, in a directory of its
+//! own.
+//!
+//! The jars are fetched once, by `tests/broker/pom.xml`, into `${SIDESTREAM_CACHE:-~/.cache/sidestream}`. The broker
+//! ends with the test process, however that ends: a shell waits for the end of its standard input and then kills it.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use base64::Engine;
+use sidestream::log::Log;
+use sidestream::log::kafka::{KafkaLog, KafkaSettings};
+
+use super::eventually;
+
+pub const VERSION: &str = "4.3.1";
+
+/// Starts the JVM, tells its process id, and kills it when our process is gone.
+const KEEPER: &str = r#"exec 3<&0
+"$@" >>"$LOG_FILE" 2>&1 </dev/null 3<&- &
+broker=$!
+echo "$broker"
+(cat <&3 >/dev/null; kill -9 "$broker") >/dev/null 2>&1 &
+wait "$broker""#;
+
+/// Removes the broker's directory when our process is gone.
+const JANITOR: &str = r#"cat >/dev/null; sleep 1; rm -rf "$1""#;
+
+#[derive(Debug)]
+pub struct Broker {
+    pub port: u16,
+    directory: PathBuf,
+    running: Option<Running>,
+    _janitor: Child,
+}
+
+#[derive(Debug)]
+struct Running {
+    keeper: Child,
+    pid: u32,
+}
+
+/// The brokers that a test binary shares: `SIDESTREAM_TEST_BROKERS`, or one local broker.
+pub fn shared() -> String {
+    static SHARED: OnceLock<Broker> = OnceLock::new();
+    if let Ok(brokers) = std::env::var("SIDESTREAM_TEST_BROKERS") {
+        return brokers;
+    }
+    SHARED.get_or_init(Broker::start).brokers()
+}
+
+impl Broker {
+    /// Returns when the broker answers.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With further lines of `server.properties`, which win.
+    pub fn start_with(extra: &[(&str, &str)]) -> Self {
+        let directory = tempfile::Builder::new().prefix("sidestream-broker-").tempdir().unwrap().keep();
+        let janitor =
+            Command::new("sh").args(["-c", JANITOR, "janitor"]).arg(&directory).stdin(Stdio::piped()).spawn().unwrap();
+        let (port, controller) = free_ports();
+        let mut lines = vec![
+            "process.roles=broker,controller".to_owned(),
+            "node.id=1".to_owned(),
+            format!("controller.quorum.bootstrap.servers=127.0.0.1:{controller}"),
+            format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}"),
+            "controller.listener.names=CONTROLLER".to_owned(),
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+            format!("log.dirs={}", directory.join("data").display()),
+        ];
+        lines.extend(SERVER.iter().map(|line| (*line).to_owned()));
+        lines.extend(extra.iter().map(|(name, value)| format!("{name}={value}")));
+        fs::write(directory.join("server.properties"), lines.join("\n") + "\n").unwrap();
+        fs::write(directory.join("log4j2.properties"), LOGGING).unwrap();
+        let mut broker = Self { port, directory, running: None, _janitor: janitor };
+        broker.format();
+        broker.run();
+        broker
+    }
+
+    pub fn brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Orderly, as an operator would.
+    pub fn stop(&mut self) {
+        self.end("-TERM");
+    }
+
+    /// As a crash would.
+    pub fn kill9(&mut self) {
+        self.end("-KILL");
+    }
+
+    /// On the same port, with the same data. Returns when the broker answers.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.run();
+    }
+
+    /// After `stop` or `kill9`. Returns when the broker answers.
+    pub fn run(&mut self) {
+        assert!(self.running.is_none(), "the broker runs already");
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER, "keeper", "java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-cp"])
+            .arg(classpath())
+            .arg(format!("-Dlog4j2.configurationFile={}", self.directory.join("log4j2.properties").display()))
+            .arg("kafka.Kafka")
+            .arg(self.directory.join("server.properties"))
+            .env("LOG_FILE", self.log_file())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut first = String::new();
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        let pid = first.trim().parse().unwrap();
+        self.running = Some(Running { keeper, pid });
+        self.wait_until_ready();
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.directory.join("broker.log")
+    }
+
+    fn format(&self) {
+        let id = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(uuid::Uuid::new_v4().as_bytes());
+        // StorageTool takes a leading dash for an option.
+        let id = id.replacen('-', "A", 1);
+        let output = Command::new("java")
+            .args(["-Xmx128m", "-XX:+UseSerialGC", "-cp"])
+            .arg(classpath())
+            .arg(format!("-Dlog4j2.configurationFile={}", self.directory.join("log4j2.properties").display()))
+            .args(["kafka.tools.StorageTool", "format", "--standalone", "-t", &id, "-c"])
+            .arg(self.directory.join("server.properties"))
+            .output()
+            .expect("java (17 or later) runs");
+        assert!(output.status.success(), "the broker's directory could not be formatted: {output:?}");
+    }
+
+    fn wait_until_ready(&mut self) {
+        let log_file = self.log_file();
+        let broker_log = || fs::read_to_string(&log_file).unwrap_or_default();
+        let address = self.brokers();
+        let Some(running) = &mut self.running else { return };
+        eventually("the broker listens", Duration::from_secs(60), || {
+            let ended = running.keeper.try_wait().unwrap();
+            assert!(ended.is_none(), "the broker ended: {}", broker_log());
+            TcpStream::connect(&address).ok()
+        });
+        let log = KafkaLog::new(KafkaSettings::new(address)).unwrap();
+        eventually("the broker answers", Duration::from_secs(60), || log.cluster_id().ok());
+    }
+
+    fn end(&mut self, signal: &str) {
+        let Some(mut running) = self.running.take() else { return };
+        Command::new("kill").args([signal, &running.pid.to_string()]).status().unwrap();
+        running.keeper.wait().unwrap();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}
+
+/// Small and quick, and otherwise as Kafka comes.
+const SERVER: &[&str] = &[
+    "auto.create.topics.enable=false",
+    "group.initial.rebalance.delay.ms=0",
+    "group.min.session.timeout.ms=1000",
+    "log.cleaner.dedupe.buffer.size=16777216",
+    "num.io.threads=4",
+    "num.network.threads=2",
+    "offsets.topic.num.partitions=4",
+    "offsets.topic.replication.factor=1",
+    "share.coordinator.state.topic.min.isr=1",
+    "share.coordinator.state.topic.replication.factor=1",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms=1000",
+    "transaction.state.log.min.isr=1",
+    "transaction.state.log.num.partitions=4",
+    "transaction.state.log.replication.factor=1",
+];
+
+const LOGGING: &str = "rootLogger.level=warn
+rootLogger.appenderRefs=stdout
+rootLogger.appenderRef.stdout.ref=STDOUT
+appender.stdout.type=Console
+appender.stdout.name=STDOUT
+appender.stdout.layout.type=PatternLayout
+appender.stdout.layout.pattern=%d %p %c{1}: %m%n
+";
+
+fn free_ports() -> (u16, u16) {
+    // Both are held at once, so that they differ.
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [first, second] = listeners.map(|listener| listener.local_addr().unwrap().port());
+    (first, second)
+}
+
+fn classpath() -> String {
+    format!("{}/*", jars().display())
+}
+
+/// The directory with the broker's jars, filled on first use.
+fn jars() -> &'static Path {
+    static JARS: OnceLock<PathBuf> = OnceLock::new();
+    JARS.get_or_init(|| {
+        let cache = std::env::var_os("SIDESTREAM_CACHE").map_or_else(
+            || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/sidestream"),
+            PathBuf::from,
+        );
+        let directory = cache.join(format!("kafka-{VERSION}"));
+        fs::create_dir_all(&directory).unwrap();
+        // One process fetches, the others wait.
+        let lock = File::create(cache.join(format!("kafka-{VERSION}.lock"))).unwrap();
+        lock.lock().unwrap();
+        let complete = directory.join("complete");
+        if !complete.exists() {
+            let pom = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broker/pom.xml");
+            let status = Command::new("mvn")
+                .args(["-q", "-B", "-f"])
+                .arg(pom)
+                .arg("dependency:copy-dependencies")
+                .arg(format!("-DoutputDirectory={}", directory.display()))
+                .status()
+                .expect("mvn (Maven) runs; or set SIDESTREAM_TEST_BROKERS");
+            assert!(status.success(), "the broker's jars could not be fetched");
+            fs::write(complete, VERSION).unwrap();
+        }
+        directory
+    })
+}

@@ -1,0 +1,23 @@
+//! What several integration tests need.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod broker;
+
+use std::time::{Duration, Instant};
+
+/// Asks again and again until there is an answer.
+///
+/// # Panics
+/// When there is none within `limit`.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "a test polls with a deadline")]
+pub fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
