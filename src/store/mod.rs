@@ -9,10 +9,14 @@
 //! - One `write` is atomic over all stores and offsets in it.
 //! - Keys of one partition of one store are contiguous, and their order is that of their columns.
 
+pub mod budget;
 #[cfg(test)]
 mod contract;
+pub mod directory;
 pub mod memory;
+mod refusal;
 pub mod rocksdb;
+pub mod sweep;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

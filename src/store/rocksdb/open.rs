@@ -8,6 +8,7 @@ use std::path::Path;
 use ::rocksdb::{ColumnFamilyDescriptor, DBWithThreadMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, SingleThreaded};
 
 use super::super::Error;
+use super::super::refusal::Refusal;
 use super::metadata;
 use super::tuning::{RocksDbSettings, Tuning};
 
@@ -100,47 +101,6 @@ fn opening(path: &Path, kind: ErrorKind, message: &str) -> Error {
 /// RocksDB also says "Corruption" where the operating system refused to open a file. Such a file is not corrupt.
 fn is_corruption(kind: ErrorKind, message: &str) -> bool {
     kind == ErrorKind::Corruption && Refusal::of(message).is_none()
-}
-
-/// The operating system's refusals, as `strerror` spells them within RocksDB's messages.
-#[derive(Clone, Copy)]
-enum Refusal {
-    Permission,
-    ReadOnly,
-    Full,
-    OpenFiles,
-    Device,
-    NotADirectory,
-}
-
-impl Refusal {
-    const ALL: [(&str, Self); 8] = [
-        ("Permission denied", Self::Permission),
-        ("Operation not permitted", Self::Permission),
-        ("Read-only file system", Self::ReadOnly),
-        ("No space left on device", Self::Full),
-        ("Disk quota exceeded", Self::Full),
-        ("Too many open files", Self::OpenFiles),
-        ("Input/output error", Self::Device),
-        ("Not a directory", Self::NotADirectory),
-    ];
-
-    fn of(message: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(text, _)| message.contains(text)).map(|(_, refusal)| *refusal)
-    }
-
-    fn help(self) -> &'static str {
-        match self {
-            Self::Permission => {
-                "give the user that runs sidestream the right to read and write it (in Kubernetes: fsGroup)"
-            }
-            Self::ReadOnly => "mount it writable or choose another one with --state-dir",
-            Self::Full => "make room on the volume, then start again; nothing was lost",
-            Self::OpenFiles => "raise the limit of open files (ulimit -n)",
-            Self::Device => "the device reports errors: check the volume",
-            Self::NotADirectory => "choose a directory with --state-dir",
-        }
-    }
 }
 
 #[cfg(test)]

@@ -282,7 +282,7 @@ fn memory_stays_within_the_budget_under_millions_of_small_writes() {
     let database = open(directory.path(), &names);
     let mut highest = 0;
     let mut key = 0u64;
-    for _ in 0..1000 {
+    for _ in 0..750 {
         // Keys spread over the whole range, as hashes do.
         let batch = (0..2000u32).map(|row| {
             key += 1;
