@@ -21,4 +21,5 @@ pub mod task;
 // L4: what runs them
 pub mod runtime;
 // L5: edges
+pub mod http;
 pub mod telemetry;

@@ -4,6 +4,26 @@
 
 use std::fs;
 
+use super::metrics::Series;
+use crate::metric::{Kind, Metric};
+
+// The names that every Prometheus client library uses.
+const CPU: Metric = Metric {
+    name: "process.cpu",
+    description: "User and system CPU time spent.",
+    unit: "s",
+    kind: Kind::Counter,
+    labels: &[],
+};
+const RESIDENT: Metric = gauge("process.resident_memory", "By", "Memory that is resident.");
+const PEAK_RESIDENT: Metric = gauge("process.peak_resident_memory", "By", "The most memory that was ever resident.");
+const OPEN_FILES: Metric = gauge("process.open_fds", "{file}", "Files and sockets that are open.");
+const THREADS: Metric = gauge("process.threads", "{thread}", "Threads that run.");
+
+const fn gauge(name: &'static str, unit: &'static str, description: &'static str) -> Metric {
+    Metric { name, description, unit, kind: Kind::Gauge, labels: &[] }
+}
+
 /// One reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ProcessUsage {
@@ -28,6 +48,21 @@ impl ProcessUsage {
             threads: status_field(&status, "Threads:"),
         }
     }
+
+    /// For metrics.
+    pub fn series(&self) -> Vec<Series> {
+        let count = |value: Option<u64>| value.map(|value| value as f64);
+        [
+            (CPU, self.cpu_seconds),
+            (RESIDENT, count(self.resident_bytes)),
+            (PEAK_RESIDENT, count(self.peak_resident_bytes)),
+            (OPEN_FILES, count(self.open_files)),
+            (THREADS, count(self.threads)),
+        ]
+        .iter()
+        .filter_map(|(metric, value)| value.map(|value| Series::number(metric, &[], value)))
+        .collect()
+    }
 }
 
 /// `/proc/PID/stat`, fields 14 and 15 (`man proc_pid_stat`). The second field is the name in parentheses, which may hold
@@ -50,13 +85,21 @@ fn status_field(status: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ProcessUsage, cpu_seconds};
+    use super::{ProcessUsage, RESIDENT, cpu_seconds};
 
     #[test]
     fn cpu_time_is_read_past_a_name_with_spaces_and_parentheses() {
         let stat = "12 (a (b) c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1 0 100";
         assert_eq!(cpu_seconds(stat), Some(2.0));
         assert_eq!(cpu_seconds("nothing of the kind"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_out_of_the_metrics() {
+        let usage = ProcessUsage { resident_bytes: Some(4096), ..ProcessUsage::default() };
+        let series = usage.series();
+        assert_eq!(series.len(), 1);
+        assert_eq!(series[0].metric, RESIDENT);
     }
 
     #[cfg(target_os = "linux")]
