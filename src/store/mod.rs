@@ -13,9 +13,11 @@ pub mod budget;
 #[cfg(test)]
 mod contract;
 pub mod directory;
+pub mod key;
 pub mod memory;
 mod refusal;
 pub mod rocksdb;
+pub mod row;
 pub mod sweep;
 
 use std::ops::ControlFlow;

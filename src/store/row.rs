@@ -1,0 +1,504 @@
+//! Stored rows as bytes, and how rows that were written with an earlier layout are read.
+//!
+//! ```text
+//! row     := format (01) | header | [event time] | values
+//! header  := varint: the layout's version * 2, plus 1 where an event time follows
+//! time    := zigzag varint, milliseconds
+//! values  := one bit per column, lowest first, set where it is NULL | the other columns' values
+//! BOOLEAN 00/01   INT, BIGINT, DATE zigzag varint   TIMESTAMP 8 bytes, little-endian   DOUBLE 8 bytes, little-endian
+//! DECIMAL scale, zigzag varint   STRING, BYTES varint length, bytes   INTERVAL three zigzag varints   JSON as BYTES
+//! ARRAY varint count, values as above   MAP varint count, the keys as STRING, values as above   STRUCT values as above
+//! ```
+//!
+//! What it is not: it does not know where the list of layouts is kept; its owner keeps a store's layouts for as long as
+//! rows of them may exist.
+//!
+//! Invariants
+//! - These bytes are on disk and in changelogs. A version of a layout is never used for another; a format byte neither.
+//! - Whatever the bytes, decoding gives a row of the current layout or an error; memory is bounded by the bytes' length.
+//! - Columns are known by name. A changed layout is accepted only where no stored value changes its meaning.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use compact_str::CompactString;
+
+use super::Error;
+use crate::ids::EventTime;
+use crate::row::Row;
+use crate::schema::{Schema, Type};
+use crate::value::{Decimal, Interval, Value};
+
+const FORMAT: u8 = 1;
+
+/// Reads and writes the rows of one store.
+#[derive(Clone, Debug)]
+pub struct RowCodec {
+    version: u32,
+    schema: Schema,
+    /// What a column gets that the row's layout did not have.
+    defaults: Row,
+    /// Other layouts that rows may have.
+    earlier: Vec<Layout>,
+}
+
+#[derive(Clone, Debug)]
+struct Layout {
+    version: u32,
+    columns: Vec<StoredColumn>,
+    /// Slots of the current layout that this one lacks.
+    added: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct StoredColumn {
+    ty: Type,
+    /// The slot of the current layout, and how to get there; `None` where the column was dropped.
+    target: Option<(usize, Widening)>,
+}
+
+/// How a stored value becomes one of the current type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Widening {
+    None,
+    IntToBigint,
+    IntToDouble,
+    BigintToDouble,
+    DecimalToScale(u8),
+}
+
+/// Stored rows that the current layout would misread.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    #[error("column `{column}` is stored as {stored} and cannot be read as {wanted}")]
+    Incompatible { column: String, stored: Type, wanted: Type },
+    #[error("layout {version} of the store is there twice")]
+    Duplicate { version: u32 },
+    #[error("{given} default values for {columns} columns")]
+    Defaults { given: usize, columns: usize },
+}
+
+impl RowCodec {
+    /// `layouts` are all that the store has had. Where the current one is among them it has that version (the highest, if
+    /// several), else the next free one: see [`Self::version`]. Columns that a row lacks become NULL; see
+    /// [`Self::with_defaults`].
+    pub fn new(layouts: Vec<(u32, Schema)>, current: Schema) -> Result<Self, LayoutError> {
+        let same =
+            layouts.iter().filter(|(_, schema)| same_columns(schema, &current)).map(|(version, _)| *version).max();
+        let next = layouts.iter().map(|(version, _)| version.saturating_add(1)).max().unwrap_or(1);
+        Self::with_version(layouts, same.unwrap_or(next), current)
+    }
+
+    /// As [`Self::new`], with the version said. `layouts` may hold it, with the same columns.
+    pub fn with_version(layouts: Vec<(u32, Schema)>, version: u32, current: Schema) -> Result<Self, LayoutError> {
+        let mut earlier: Vec<Layout> = Vec::new();
+        for (stored_version, schema) in layouts {
+            let is_current = stored_version == version && same_columns(&schema, &current);
+            if is_current {
+                continue;
+            }
+            if stored_version == version || earlier.iter().any(|layout| layout.version == stored_version) {
+                return Err(LayoutError::Duplicate { version: stored_version });
+            }
+            earlier.push(Layout::new(stored_version, &schema, &current)?);
+        }
+        let defaults = vec![Value::Null; current.len()];
+        Ok(Self { version, schema: current, defaults, earlier })
+    }
+
+    /// One value per column of the current layout: what rows get that were stored before the column was added.
+    pub fn with_defaults(self, defaults: Row) -> Result<Self, LayoutError> {
+        if defaults.len() != self.schema.len() {
+            return Err(LayoutError::Defaults { given: defaults.len(), columns: self.schema.len() });
+        }
+        Ok(Self { defaults, ..self })
+    }
+
+    /// The version of the current layout, which new rows are written with.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The current layout.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Appends a row of the current layout. An error is a mistake of ours; what was appended by then has no meaning.
+    pub fn encode(&self, row: &[Value], time: Option<EventTime>, into: &mut Vec<u8>) -> Result<(), Error> {
+        let columns = self.schema.columns();
+        if row.len() != columns.len() {
+            return Err(encoding(format!("it has {} values for {} columns", row.len(), columns.len())));
+        }
+        into.push(FORMAT);
+        push_varint((u64::from(self.version) << 1) | u64::from(time.is_some()), into);
+        if let Some(time) = time {
+            push_zigzag(time.0, into);
+        }
+        push_values(row.iter().zip(columns.iter().map(|column| &column.ty)), into)
+    }
+
+    /// The row in the current layout, and the event time if one was stored.
+    pub fn decode(&self, bytes: &[u8]) -> Result<(Row, Option<EventTime>), Error> {
+        let mut row = Row::new();
+        let time = self.decode_into(bytes, &mut row)?;
+        Ok((row, time))
+    }
+
+    /// As [`Self::decode`], into a row whose memory is used again. After an error its content has no meaning.
+    pub fn decode_into(&self, bytes: &[u8], row: &mut Row) -> Result<Option<EventTime>, Error> {
+        let mut reader = Reader { rest: bytes };
+        let format = reader.byte()?;
+        if format != FORMAT {
+            return Err(encoding(format!("its format is {format}; this version of Sidestream knows {FORMAT}")));
+        }
+        let header = reader.varint()?;
+        let time = if header & 1 == 1 { Some(EventTime(reader.zigzag()?)) } else { None };
+        row.clear();
+        if header >> 1 == u64::from(self.version) {
+            reader.values(self.schema.columns().iter().map(|column| &column.ty), row)?;
+        } else {
+            let layout = self.earlier.iter().find(|layout| u64::from(layout.version) == header >> 1);
+            let Some(layout) = layout else { return Err(encoding(format!("its layout {} is unknown", header >> 1))) };
+            layout.decode(&mut reader, &self.defaults, row)?;
+        }
+        if reader.rest.is_empty() { Ok(time) } else { Err(encoding("bytes are left over".to_owned())) }
+    }
+}
+
+impl Layout {
+    fn new(version: u32, stored: &Schema, current: &Schema) -> Result<Self, LayoutError> {
+        let mut columns = Vec::with_capacity(stored.len());
+        for column in stored.columns() {
+            let target = match current.position(&column.name) {
+                None => None,
+                Some(slot) => {
+                    let wanted = &current.columns()[slot].ty;
+                    let widening = widening(&column.ty, wanted).ok_or_else(|| LayoutError::Incompatible {
+                        column: column.name.to_string(),
+                        stored: column.ty.clone(),
+                        wanted: wanted.clone(),
+                    })?;
+                    Some((slot, widening))
+                }
+            };
+            columns.push(StoredColumn { ty: column.ty.clone(), target });
+        }
+        let columns_of_current = current.columns().iter().enumerate();
+        let added = columns_of_current.filter(|(_, column)| stored.column(&column.name).is_none());
+        Ok(Self { version, columns, added: added.map(|(slot, _)| slot).collect() })
+    }
+
+    fn decode(&self, reader: &mut Reader<'_>, defaults: &[Value], row: &mut Row) -> Result<(), Error> {
+        let mut stored = Vec::with_capacity(self.columns.len());
+        reader.values(self.columns.iter().map(|column| &column.ty), &mut stored)?;
+        row.resize(defaults.len(), Value::Null);
+        for (value, column) in stored.into_iter().zip(&self.columns) {
+            if let Some((slot, widening)) = column.target {
+                row[slot] = widening.apply(value)?;
+            }
+        }
+        for &slot in &self.added {
+            row[slot] = defaults[slot].clone();
+        }
+        Ok(())
+    }
+}
+
+impl Widening {
+    fn apply(self, value: Value) -> Result<Value, Error> {
+        Ok(match (self, value) {
+            (Self::IntToBigint, Value::Int(value)) => Value::Bigint(i64::from(value)),
+            (Self::IntToDouble, Value::Int(value)) => Value::Double(f64::from(value)),
+            (Self::BigintToDouble, Value::Bigint(value)) => Value::Double(value as f64),
+            (Self::DecimalToScale(scale), Value::Decimal(value)) if value.scale < scale => {
+                let factor = 10_i128.checked_pow(u32::from(scale - value.scale));
+                let unscaled = factor.and_then(|factor| value.unscaled.checked_mul(factor));
+                let Some(unscaled) = unscaled else { return Err(encoding("a decimal is too large".to_owned())) };
+                Value::Decimal(Decimal::new(unscaled, scale))
+            }
+            (_, value) => value,
+        })
+    }
+}
+
+fn widening(stored: &Type, wanted: &Type) -> Option<Widening> {
+    match (stored, wanted) {
+        // A column of type NULL holds nothing but NULLs.
+        (Type::Null, _) => Some(Widening::None),
+        (Type::Int, Type::Bigint) => Some(Widening::IntToBigint),
+        (Type::Int, Type::Double) => Some(Widening::IntToDouble),
+        (Type::Bigint, Type::Double) => Some(Widening::BigintToDouble),
+        (Type::Decimal { precision, scale }, Type::Decimal { precision: wanted_precision, scale: wanted_scale }) => {
+            let whole = precision.saturating_sub(*scale);
+            let wanted_whole = wanted_precision.saturating_sub(*wanted_scale);
+            (scale <= wanted_scale && whole <= wanted_whole).then_some(Widening::DecimalToScale(*wanted_scale))
+        }
+        _ => same_type(stored, wanted).then_some(Widening::None),
+    }
+}
+
+/// Equal up to whether fields within may be NULL, which stored bytes do not depend on.
+fn same_type(a: &Type, b: &Type) -> bool {
+    match (a, b) {
+        (Type::Array(a), Type::Array(b)) | (Type::Map(a), Type::Map(b)) => same_type(a, b),
+        (Type::Struct(a), Type::Struct(b)) => {
+            a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.name == b.name && same_type(&a.ty, &b.ty))
+        }
+        _ => a == b,
+    }
+}
+
+fn same_columns(a: &Schema, b: &Schema) -> bool {
+    same_type(&Type::Struct(a.columns().into()), &Type::Struct(b.columns().into()))
+}
+
+// ---- values ----------------------------------------------------------------------------------------------------------
+
+fn push_values<'a>(
+    values: impl ExactSizeIterator<Item = (&'a Value, &'a Type)>,
+    into: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let nulls = into.len();
+    into.resize(nulls + values.len().div_ceil(8), 0);
+    for (index, (value, ty)) in values.enumerate() {
+        if value.is_null() {
+            into[nulls + index / 8] |= 1 << (index % 8);
+        } else {
+            push_value(value, ty, into)?;
+        }
+    }
+    Ok(())
+}
+
+fn push_value(value: &Value, ty: &Type, into: &mut Vec<u8>) -> Result<(), Error> {
+    match (value, ty) {
+        (Value::Boolean(value), Type::Boolean) => into.push(u8::from(*value)),
+        (Value::Int(value), Type::Int) | (Value::Date(value), Type::Date) => push_zigzag(i64::from(*value), into),
+        (Value::Bigint(value), Type::Bigint) => push_zigzag(*value, into),
+        (Value::Timestamp(value), Type::Timestamp) => into.extend_from_slice(&value.to_le_bytes()),
+        (Value::Double(value), Type::Double) => into.extend_from_slice(&value.to_bits().to_le_bytes()),
+        (Value::Decimal(value), Type::Decimal { .. }) => {
+            into.push(value.scale);
+            let mut rest = ((value.unscaled << 1) ^ (value.unscaled >> 127)).cast_unsigned();
+            while rest >= 0x80 {
+                into.push(low_bits(rest) | 0x80);
+                rest >>= 7;
+            }
+            into.push(low_bits(rest));
+        }
+        (Value::String(value), Type::String) => push_bytes(value.as_bytes(), into),
+        (Value::Bytes(value), Type::Bytes) => push_bytes(value, into),
+        (Value::Interval(value), Type::Interval) => {
+            push_zigzag(i64::from(value.months), into);
+            push_zigzag(i64::from(value.days), into);
+            push_zigzag(value.micros, into);
+        }
+        (Value::Array(values), Type::Array(element)) => {
+            push_varint(values.len() as u64, into);
+            push_values(values.iter().map(|value| (value, &**element)), into)?;
+        }
+        (Value::Map(entries), Type::Map(value_ty)) => {
+            push_varint(entries.len() as u64, into);
+            for key in entries.keys() {
+                push_bytes(key.as_bytes(), into);
+            }
+            push_values(entries.values().map(|value| (value, &**value_ty)), into)?;
+        }
+        (Value::Struct(values), Type::Struct(fields)) if values.len() == fields.len() => {
+            push_values(values.iter().zip(fields.iter().map(|field| &field.ty)), into)?;
+        }
+        (Value::Json(tree), Type::Json) => {
+            let text = serde_json::to_vec(&**tree).map_err(|error| encoding(error.to_string()))?;
+            push_bytes(&text, into);
+        }
+        _ => return Err(encoding(format!("a value is no {ty}"))),
+    }
+    Ok(())
+}
+
+pub(crate) fn push_varint(mut value: u64, into: &mut Vec<u8>) {
+    while value >= 0x80 {
+        into.push(low_bits(u128::from(value)) | 0x80);
+        value >>= 7;
+    }
+    into.push(low_bits(u128::from(value)));
+}
+
+pub(crate) fn push_zigzag(value: i64, into: &mut Vec<u8>) {
+    push_varint(((value << 1) ^ (value >> 63)).cast_unsigned(), into);
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "seven bits are kept")]
+fn low_bits(value: u128) -> u8 {
+    (value & 0x7f) as u8
+}
+
+fn push_bytes(bytes: &[u8], into: &mut Vec<u8>) {
+    push_varint(bytes.len() as u64, into);
+    into.extend_from_slice(bytes);
+}
+
+/// A cursor over bytes that may be anything. Shared with `format::internal`, whose envelopes hold rows.
+pub(crate) struct Reader<'a> {
+    pub rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn values<'t>(&mut self, types: impl ExactSizeIterator<Item = &'t Type>, into: &mut Row) -> Result<(), Error> {
+        let nulls = self.take(types.len().div_ceil(8))?;
+        // A row has a few NULLs; an array that claims a million of them gets no memory in advance.
+        into.reserve(types.len().min(self.rest.len() + 64));
+        for (index, ty) in types.enumerate() {
+            let is_null = nulls.get(index / 8).is_some_and(|bits| bits >> (index % 8) & 1 == 1);
+            into.push(if is_null { Value::Null } else { self.value(ty)? });
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, ty: &Type) -> Result<Value, Error> {
+        Ok(match ty {
+            Type::Null => return Err(encoding("a column of type NULL has a value".to_owned())),
+            Type::Boolean => match self.byte()? {
+                0 => Value::Boolean(false),
+                1 => Value::Boolean(true),
+                _ => return Err(encoding("a boolean is neither true nor false".to_owned())),
+            },
+            Type::Int => Value::Int(self.small()?),
+            Type::Date => Value::Date(self.small()?),
+            Type::Bigint => Value::Bigint(self.zigzag()?),
+            Type::Timestamp => Value::Timestamp(i64::from_le_bytes(self.chunk()?)),
+            Type::Double => Value::Double(f64::from_bits(u64::from_le_bytes(self.chunk()?))),
+            Type::Decimal { .. } => {
+                let scale = self.byte()?;
+                if scale > Decimal::MAX_PRECISION {
+                    return Err(encoding(format!("a decimal has {scale} digits after the point")));
+                }
+                let zigzag = self.varint_128()?;
+                let unscaled = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
+                Value::Decimal(Decimal::new(unscaled, scale))
+            }
+            Type::String => Value::String(self.string()?),
+            Type::Bytes => Value::bytes(self.bytes()?),
+            Type::Interval => {
+                Value::Interval(Interval { months: self.small()?, days: self.small()?, micros: self.zigzag()? })
+            }
+            Type::Array(element) => {
+                let count = self.count()?;
+                let mut values = Row::new();
+                self.values((0..count).map(|_| &**element), &mut values)?;
+                Value::Array(Arc::from(values))
+            }
+            Type::Map(value_ty) => {
+                let count = self.count()?;
+                // Each key takes at least the byte of its length.
+                let mut keys = Vec::with_capacity(count.min(self.rest.len()));
+                for _ in 0..count {
+                    keys.push(self.string()?);
+                }
+                let mut values = Row::new();
+                self.values((0..count).map(|_| &**value_ty), &mut values)?;
+                Value::Map(Arc::new(keys.into_iter().zip(values).collect::<BTreeMap<_, _>>()))
+            }
+            Type::Struct(fields) => {
+                let mut values = Row::new();
+                self.values(fields.iter().map(|field| &field.ty), &mut values)?;
+                Value::Struct(Arc::from(values))
+            }
+            Type::Json => {
+                let tree = serde_json::from_slice(self.bytes()?);
+                Value::Json(Arc::new(tree.map_err(|error| encoding(error.to_string()))?))
+            }
+        })
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
+        let Some((taken, rest)) = self.rest.split_at_checked(length) else { return Err(too_short()) };
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let Some((taken, rest)) = self.rest.split_first_chunk::<N>() else { return Err(too_short()) };
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    pub fn byte(&mut self) -> Result<u8, Error> {
+        let Some((byte, rest)) = self.rest.split_first() else { return Err(too_short()) };
+        self.rest = rest;
+        Ok(*byte)
+    }
+
+    pub fn varint(&mut self) -> Result<u64, Error> {
+        let (mut value, mut shift) = (0_u64, 0);
+        loop {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift > 63 || (bits << shift) >> shift != bits {
+                return Err(encoding("a number is too long".to_owned()));
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+            shift += 7;
+        }
+    }
+
+    fn varint_128(&mut self) -> Result<u128, Error> {
+        let (mut value, mut shift) = (0_u128, 0);
+        loop {
+            let byte = self.byte()?;
+            let bits = u128::from(byte & 0x7f);
+            if shift > 127 || (bits << shift) >> shift != bits {
+                return Err(encoding("a number is too long".to_owned()));
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+            shift += 7;
+        }
+    }
+
+    pub fn zigzag(&mut self) -> Result<i64, Error> {
+        let zigzag = self.varint()?;
+        Ok((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
+    }
+
+    fn small(&mut self) -> Result<i32, Error> {
+        i32::try_from(self.zigzag()?).map_err(|_| encoding("a number is too large for its type".to_owned()))
+    }
+
+    /// Of elements; each takes at least a bit.
+    fn count(&mut self) -> Result<usize, Error> {
+        let count = self.varint()?;
+        match usize::try_from(count) {
+            Ok(count) if count.div_ceil(8) <= self.rest.len() => Ok(count),
+            _ => Err(too_short()),
+        }
+    }
+
+    pub fn bytes(&mut self) -> Result<&'a [u8], Error> {
+        let length = usize::try_from(self.varint()?).map_err(|_| too_short())?;
+        self.take(length)
+    }
+
+    fn string(&mut self) -> Result<CompactString, Error> {
+        CompactString::from_utf8(self.bytes()?).map_err(|_| encoding("a string is not UTF-8".to_owned()))
+    }
+}
+
+#[cold]
+fn too_short() -> Error {
+    encoding("it ends too early".to_owned())
+}
+
+#[cold]
+fn encoding(reason: String) -> Error {
+    Error::Encoding { what: "row", reason }
+}
+
+#[cfg(test)]
+mod tests;
