@@ -11,6 +11,8 @@
 //! - Offsets are handed to `Producer::commit` with the group's metadata; there is no way to commit without it.
 //! - Every error says what must happen next ([`Error::next`]).
 
+#[doc(hidden)]
+pub mod contract;
 pub mod error;
 pub mod kafka;
 pub mod memory;
