@@ -3,12 +3,13 @@
 //! A key of one column is its plain value; of several, a JSON object of all of them. `window_start` is never part of the
 //! key in the path: windows are asked for by `from` and `to`.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value as Json};
 
 use super::problem::{Code, Problem};
-use crate::format::{Decoder, Format};
+use crate::format::{json, text};
 use crate::row::Row;
-use crate::schema::{Column, Schema, Type};
+use crate::schema::Column;
 use crate::topology::plan::TablePlan;
 use crate::value::Value;
 
@@ -17,65 +18,39 @@ pub const WINDOW_START: &str = "window_start";
 
 /// The columns that the key in the path is made of.
 pub fn columns(table: &TablePlan) -> Vec<&Column> {
-    table.key.columns().iter().filter(|column| !(table.windowed && &*column.name == WINDOW_START)).collect()
+    table.key.columns().iter().filter(|column| !is_window_start(table, column)).collect()
+}
+
+fn is_window_start(table: &TablePlan, column: &Column) -> bool {
+    table.windowed && &*column.name == WINDOW_START
 }
 
 /// Reads the key of a path, already percent-decoded.
 pub fn parse(table: &TablePlan, text: &str) -> Result<Row, Problem> {
     let columns = columns(table);
-    let malformed = |reason: String| {
+    let parsed = match columns.as_slice() {
+        [column] => text::parse(text, &column.ty).map(|value| vec![value]),
+        _ => values_of(&columns, text),
+    };
+    parsed.map_err(|reason| {
         let expected = expectation(table, &columns);
-        Problem::new(
-            Code::MalformedKey,
-            format!("`{text}` is not a key of table `{}`: {reason}; {expected}", table.name),
-        )
-    };
-    let object = match columns.as_slice() {
-        [column] => format!("{{{}:{}}}", Json::from(&*column.name), plain(column, text).map_err(malformed)?),
-        _ => object_of(&columns, text).map_err(malformed)?,
-    };
-    let schema = Schema::new(columns.iter().map(|column| (*column).clone()));
-    let used = vec![true; schema.len()];
-    let mut row: Row = vec![Value::Null; schema.len()];
-    Decoder::new(Format::Json, &schema, &used, 0)
-        .decode(object.as_bytes(), &mut row)
-        .map_err(|error| malformed(error.to_string()))?;
-    Ok(row)
-}
-
-/// The plain value as JSON text.
-fn plain(column: &Column, text: &str) -> Result<String, String> {
-    let quoted = || Json::from(text).to_string();
-    let number = || text.parse::<f64>().is_ok_and(f64::is_finite) && !text.starts_with('+');
-    Ok(match &column.ty {
-        Type::String | Type::Bytes | Type::Date | Type::Interval | Type::Null => quoted(),
-        Type::Timestamp if text.parse::<i64>().is_ok() => text.to_owned(),
-        Type::Timestamp => quoted(),
-        Type::Int | Type::Bigint | Type::Double | Type::Decimal { .. } if number() => text.to_owned(),
-        Type::Int | Type::Bigint | Type::Double | Type::Decimal { .. } => {
-            return Err(format!("column `{}` is {} and this is not a number", column.name, column.ty));
-        }
-        Type::Boolean if matches!(text, "true" | "false") => text.to_owned(),
-        Type::Boolean => return Err(format!("column `{}` is BOOLEAN: true or false", column.name)),
-        Type::Array(_) | Type::Map(_) | Type::Struct(_) | Type::Json => {
-            serde_json::from_str::<serde::de::IgnoredAny>(text)
-                .map_err(|error| format!("column `{}` is {}, written as JSON: {error}", column.name, column.ty))?;
-            text.to_owned()
-        }
+        let detail = format!("`{text}` is not a key of table `{}`: {reason}; {expected}", table.name);
+        Problem::new(Code::MalformedKey, detail)
     })
 }
 
-/// Checks that the text is a JSON object with exactly the columns.
-fn object_of(columns: &[&Column], text: &str) -> Result<String, String> {
+/// A JSON object with exactly the columns.
+fn values_of(columns: &[&Column], text: &str) -> Result<Row, String> {
     let object: Map<String, Json> =
         serde_json::from_str(text).map_err(|error| format!("it is not a JSON object ({error})"))?;
     if let Some(unknown) = object.keys().find(|name| columns.iter().all(|column| *column.name != ***name)) {
         return Err(format!("`{unknown}` is not a key column"));
     }
-    if let Some(missing) = columns.iter().find(|column| !object.contains_key(&*column.name)) {
-        return Err(format!("`{}` is missing", missing.name));
-    }
-    Ok(text.to_owned())
+    let value = |column: &&Column| {
+        let tree = object.get(&*column.name).ok_or_else(|| format!("`{}` is missing", column.name))?;
+        json::from_json(tree, &column.ty).map_err(|reason| format!("`{}`: {reason}", column.name))
+    };
+    columns.iter().map(value).collect()
 }
 
 /// What the key must look like.
@@ -102,27 +77,22 @@ pub fn example_path(table: &TablePlan) -> String {
     format!("/v1/tables/{}/{key}", table.name)
 }
 
-/// The key's text for a path, percent-encoded. The reverse of [`parse`], for links and examples; `object` holds the key
-/// columns of a row as JSON.
-pub fn path_of(table: &TablePlan, object: &Map<String, Json>) -> String {
-    let columns = columns(table);
-    let text = match columns.as_slice() {
-        [column] => match object.get(&*column.name) {
-            Some(Json::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-            None => String::new(),
-        },
+/// The path of a row, percent-encoded. The reverse of [`parse`], for links and examples; `key` has the table's key
+/// columns, `window_start` included.
+pub fn path_of(table: &TablePlan, key: &[Value]) -> String {
+    let in_path = table.key.columns().iter().zip(key).filter(|(column, _)| !is_window_start(table, column));
+    let parts: Vec<(&Column, &Value)> = in_path.collect();
+    let text = match parts.as_slice() {
+        [(column, value)] => text::render(value, &column.ty),
         _ => {
-            let key = columns
-                .iter()
-                .filter_map(|column| object.get(&*column.name).map(|value| (column.name.to_string(), value.clone())));
-            Json::Object(key.collect()).to_string()
+            let fields =
+                parts.iter().map(|(column, value)| (column.name.to_string(), json::to_json(value, &column.ty)));
+            Json::Object(fields.collect()).to_string()
         }
     };
-    let encoded = percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC);
-    // What RFC 3986 leaves unreserved reads better as it is.
-    let readable = encoded.to_string().replace("%2D", "-").replace("%2E", ".").replace("%5F", "_").replace("%7E", "~");
-    format!("/v1/tables/{}/{readable}", table.name)
+    // RFC 3986 leaves these as they are.
+    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    format!("/v1/tables/{}/{}", table.name, utf8_percent_encode(&text, RESERVED))
 }
 
 /// A cursor for the key of the last row of a page.
@@ -141,7 +111,32 @@ pub fn parse_cursor(text: &str) -> Result<Vec<u8>, Problem> {
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err(malformed()) };
     pairs
         .iter()
-        .map(|pair| std::str::from_utf8(pair).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok()))
+        .map(|[high, low]| {
+            let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            Some((digit(*high)? << 4) | digit(*low)?)
+        })
         .collect::<Option<Vec<u8>>>()
         .ok_or_else(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{cursor, parse_cursor};
+
+    proptest! {
+        #[test]
+        fn a_cursor_is_read_back_and_sorts_as_its_key(left: Vec<u8>, right: Vec<u8>) {
+            prop_assert_eq!(&parse_cursor(&cursor(&left)).unwrap(), &left);
+            prop_assert_eq!(cursor(&left).cmp(&cursor(&right)), left.cmp(&right));
+        }
+    }
+
+    #[test]
+    fn a_cursor_that_was_made_up_is_refused() {
+        for text in ["abc", "zz", "+1", "0x"] {
+            assert_eq!(parse_cursor(text).unwrap_err().status, 400, "{text}");
+        }
+    }
 }

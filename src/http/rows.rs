@@ -1,48 +1,15 @@
 //! Rows of the view as JSON.
 
-use serde_json::{Map, Value as Json};
-
 use super::answer::{Position, TableRow};
 use super::problem::{Code, Problem};
-use crate::format::{Encoder, Format};
+use crate::format::json::row_to_json;
 use crate::runtime::view::{FoundRow, QueryError};
 use crate::topology::Plan;
 use crate::topology::plan::TablePlan;
-use crate::value::Value;
 
-/// Turns rows of one table into JSON, as its output topics would write them.
-#[derive(Debug)]
-pub struct RowWriter {
-    key: Encoder,
-    row: Encoder,
-    buffer: Vec<u8>,
-}
-
-impl RowWriter {
-    pub fn new(table: &TablePlan) -> Self {
-        Self {
-            key: Encoder::new(Format::Json, &table.key),
-            row: Encoder::new(Format::Json, &table.schema),
-            buffer: Vec::new(),
-        }
-    }
-
-    pub fn write(&mut self, found: &FoundRow) -> Result<TableRow, Problem> {
-        let key = object(&mut self.key, &found.key, &mut self.buffer)?;
-        let row = object(&mut self.row, &found.row, &mut self.buffer)?;
-        Ok(TableRow { key, row })
-    }
-}
-
-fn object(encoder: &mut Encoder, values: &[Value], buffer: &mut Vec<u8>) -> Result<Map<String, Json>, Problem> {
-    buffer.clear();
-    if values.is_empty() {
-        return Ok(Map::new());
-    }
-    let unwritable =
-        |reason: String| Problem::new(Code::Internal, format!("a row cannot be written as JSON: {reason}"));
-    encoder.encode(values, buffer).map_err(|error| unwritable(error.to_string()))?;
-    serde_json::from_slice(buffer).map_err(|error| unwritable(error.to_string()))
+/// A row as the table's output topics would write it.
+pub fn table_row(table: &TablePlan, found: &FoundRow) -> TableRow {
+    TableRow { key: row_to_json(&found.key, &table.key), row: row_to_json(&found.row, &table.schema) }
 }
 
 /// The offsets that these rows reflect, and how many records are not in them yet.

@@ -18,7 +18,7 @@ use super::answer::{RowsAnswer, TableRow};
 use super::forward::{Hop, PARTITIONS, is_forwarded};
 use super::parameters::{Parameters, Segments, limit};
 use super::problem::{Code, Problem};
-use super::rows::{RowWriter, position, problem};
+use super::rows::{position, problem, table_row};
 use super::tables::{hop, windows};
 use super::{Service, blocking, key};
 use crate::ids::{Partition, SubTopologyId, TaskId};
@@ -168,8 +168,7 @@ async fn share(service: &Service, table: String, request: ScanRequest) -> Result
     blocking(move || {
         let plan = view.table(&table).map_err(|error| problem(&error, &view.plan))?;
         let found = view.scan(plan, &request).map_err(|error| problem(&error, &view.plan))?;
-        let mut writer = RowWriter::new(plan);
-        let rows = found.iter().map(|row| writer.write(row)).collect::<Result<Vec<_>, Problem>>()?;
+        let rows = found.iter().map(|row| table_row(plan, row)).collect();
         let keys: Vec<String> = found.iter().map(|row| key::cursor(&row.encoded_key)).collect();
         let (position, lag) = position(&found);
         let cursor = keys.last().filter(|_| found.len() >= request.limit).cloned();

@@ -10,7 +10,7 @@ use super::answer::{ColumnAnswer, RowAnswer, RowsAnswer, TableAnswer, TablesAnsw
 use super::forward::{Hop, is_forwarded};
 use super::parameters::{Parameters, Segments, instant, limit};
 use super::problem::{Code, Problem};
-use super::rows::{RowWriter, position, problem};
+use super::rows::{position, problem, table_row};
 use super::{Service, blocking, key};
 use crate::row::Row;
 use crate::runtime::View;
@@ -177,14 +177,14 @@ fn read(view: &View, table: &str, request: &RowRequest) -> Result<Response, Prob
         let detail = format!("table `{table}` has no row for `{}`{range}", request.text);
         return Err(Problem::new(Code::KeyNotFound, detail));
     }
-    if plan.windowed { windows_answer(view, plan, found, request.limit) } else { row_answer(view, plan, &found) }
+    if plan.windowed { Ok(windows_answer(view, plan, found, request.limit)) } else { row_answer(view, plan, &found) }
 }
 
 fn row_answer(view: &View, table: &TablePlan, found: &[FoundRow]) -> Result<Response, Problem> {
     let Some(row) = found.first() else {
         return Err(Problem::new(Code::KeyNotFound, format!("table `{}` has no such row", table.name)));
     };
-    let written = RowWriter::new(table).write(row)?;
+    let written = table_row(table, row);
     let (position, lag) = position([row]);
     let answer = RowAnswer {
         table: table.name.to_string(),
@@ -197,15 +197,14 @@ fn row_answer(view: &View, table: &TablePlan, found: &[FoundRow]) -> Result<Resp
     Ok(Json(answer).into_response())
 }
 
-fn windows_answer(view: &View, table: &TablePlan, mut found: Vec<FoundRow>, limit: usize) -> Result<Response, Problem> {
+fn windows_answer(view: &View, table: &TablePlan, mut found: Vec<FoundRow>, limit: usize) -> Response {
     let more = found.len() > limit;
     found.truncate(limit);
-    let mut writer = RowWriter::new(table);
-    let rows = found.iter().map(|row| writer.write(row)).collect::<Result<Vec<_>, Problem>>()?;
+    let rows = found.iter().map(|row| table_row(table, row)).collect();
     let (position, lag) = position(&found);
     let cursor = found.last().filter(|_| more).map(|row| key::cursor(&row.encoded_key));
     let served_by = vec![view.identity().instance_id];
-    Ok(Json(RowsAnswer { table: table.name.to_string(), rows, cursor, position, lag, served_by }).into_response())
+    Json(RowsAnswer { table: table.name.to_string(), rows, cursor, position, lag, served_by }).into_response()
 }
 
 /// This instance, as the one that passes a request on.
