@@ -16,5 +16,6 @@
 //! - `rollback` leaves the task as it was after its last commit: rows, time state and positions.
 
 pub mod facts;
+pub mod restore;
 
 pub use facts::{Changelog, Facts};

@@ -1,0 +1,159 @@
+//! Looks at the log from time to time: is it there, how far behind are we, who answers for what, have sources changed.
+//!
+//! What it is: polls that only inform the view, and one finding ([`Finding::SourcesChanged`]) that the coordinator acts on.
+//! What it is not: nothing that exactly-once rests on; it may be late, or fail, at any time.
+//!
+//! Invariant: the routing table is replaced only by one of a stable group (EXACTLY-ONCE rule 6; the last stable table is
+//! kept while a rebalance runs).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::SharedClock;
+use crate::ids::{TopicName, TopicPartition};
+use crate::log::{self, OffsetQuery, SharedLog};
+use crate::metric;
+use crate::runtime::group_map::{Agreement, agreement, endpoints, representatives};
+use crate::runtime::view::{Condition, View};
+use crate::task::Facts;
+use crate::task::facts::source_topics;
+use crate::topology::Plan;
+
+const ENDS_EVERY: Duration = Duration::from_secs(2);
+const ROUTES_EVERY: Duration = Duration::from_secs(3);
+const SOURCES_EVERY: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// These source topics have another partition count than at start, or are gone and came back with one.
+    SourcesChanged(Vec<TopicName>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Observer {
+    log: SharedLog,
+    plan: Arc<Plan>,
+    facts: Arc<Facts>,
+    clock: SharedClock,
+    view: Arc<View>,
+    ends_at: Duration,
+    routes_at: Duration,
+    sources_at: Duration,
+}
+
+impl Observer {
+    pub fn new(log: SharedLog, plan: Arc<Plan>, facts: Arc<Facts>, clock: SharedClock, view: Arc<View>) -> Self {
+        let now = clock.monotonic();
+        Self { log, plan, facts, clock, view, ends_at: now, routes_at: now, sources_at: now + SOURCES_EVERY }
+    }
+
+    /// When it has something to do next, on the clock's monotonic time.
+    pub fn due(&self) -> Duration {
+        self.ends_at.min(self.routes_at).min(self.sources_at)
+    }
+
+    /// Does what is due; returns at once if nothing is.
+    pub fn turn(&mut self) -> Option<Finding> {
+        let now = self.clock.monotonic();
+        let mut finding = None;
+        let mut reached: Result<bool, log::Error> = Ok(false);
+        if now >= self.ends_at {
+            self.ends_at = now + ENDS_EVERY;
+            reached = self.look_at_ends();
+            self.measure();
+        }
+        if now >= self.routes_at && reached.is_ok() {
+            self.routes_at = now + ROUTES_EVERY;
+            reached = self.look_at_group().map(|()| true);
+        }
+        if now >= self.sources_at && reached.is_ok() {
+            self.sources_at = now + SOURCES_EVERY;
+            match self.look_at_sources() {
+                Ok(changed) => {
+                    reached = Ok(true);
+                    finding = (!changed.is_empty()).then_some(Finding::SourcesChanged(changed));
+                }
+                Err(error) => reached = Err(error),
+            }
+        }
+        match reached {
+            Ok(true) => self.view.clear(Condition::KafkaUnreachable, ""),
+            Ok(false) => {}
+            Err(error @ (log::Error::Unreachable { .. } | log::Error::TimedOut { .. })) => {
+                self.view.raise(Condition::KafkaUnreachable, "", &error.to_string());
+            }
+            Err(error) => tracing::debug!(reason = %error, "the log could not be looked at"),
+        }
+        finding
+    }
+
+    /// Whether the log was asked at all.
+    fn look_at_ends(&self) -> Result<bool, log::Error> {
+        let inputs: Vec<TopicPartition> =
+            self.view.tasks().iter().flat_map(|task| self.facts.inputs(&self.plan, task.id)).flatten().collect();
+        if inputs.is_empty() {
+            return Ok(false);
+        }
+        let ends = self.log.offsets(OffsetQuery::End, &inputs)?;
+        self.view.set_ends(inputs.into_iter().zip(ends));
+        Ok(true)
+    }
+
+    fn measure(&self) {
+        let counters = &self.view.counters;
+        counters.clear(&metric::LAG);
+        for lag in self.view.lag() {
+            if let Some(records) = lag.lag {
+                let partition = lag.input.partition.to_string();
+                let gauge = counters.gauge(&metric::LAG, &[lag.input.topic.as_str(), &partition]);
+                gauge.set(i64::try_from(records).unwrap_or(i64::MAX));
+            }
+        }
+        if let Some(backend) = self.view.backend() {
+            let usage = backend.usage();
+            counters.gauge(&metric::STATE_MEMORY, &[]).set(i64::try_from(usage.memory_bytes).unwrap_or(i64::MAX));
+            counters.gauge(&metric::STATE_DISK, &[]).set(i64::try_from(usage.disk_bytes).unwrap_or(i64::MAX));
+        }
+        counters.gauge(&metric::READY, &[]).set(i64::from(self.view.readiness().ready));
+    }
+
+    fn look_at_group(&self) -> Result<(), log::Error> {
+        let group = self.log.describe_group(&self.plan.name)?;
+        if !group.stable {
+            self.view.raise(Condition::Rebalancing, "", "the group is rebalancing");
+            return Ok(());
+        }
+        self.view.clear(Condition::Rebalancing, "");
+        match agreement(&self.facts.map_hash, &group) {
+            Agreement::All => self.view.clear(Condition::MapConflict, ""),
+            conflict @ Agreement::Conflict { .. } => {
+                self.view.raise(Condition::MapConflict, "", &conflict.message());
+            }
+        }
+        let (tasks, partitions): (Vec<_>, Vec<_>) = representatives(&self.facts).into_iter().unzip();
+        let offsets = self.log.committed(&self.plan.name, &partitions)?;
+        let offsets: Vec<_> = tasks.into_iter().zip(offsets).collect();
+        self.view.set_endpoints(endpoints(&self.facts, &group, &offsets));
+        Ok(())
+    }
+
+    /// The source topics whose partition count is another one.
+    fn look_at_sources(&self) -> Result<Vec<TopicName>, log::Error> {
+        let topics: Vec<TopicName> = source_topics(&self.plan).into_iter().collect();
+        let described = self.log.describe_topics(&topics)?;
+        let mut changed = Vec::new();
+        for (topic, description) in topics.into_iter().zip(described) {
+            match description {
+                Some(found) => {
+                    self.view.clear(Condition::TopicMissing, topic.as_str());
+                    if found.partitions != self.facts.partitions(&topic) {
+                        changed.push(topic);
+                    }
+                }
+                None => self.view.raise(Condition::TopicMissing, topic.as_str(), "the source topic is gone"),
+            }
+        }
+        Ok(changed)
+    }
+}

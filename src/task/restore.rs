@@ -1,0 +1,596 @@
+//! Brings the state of a task up to the end of its changelogs (EXACTLY-ONCE rules 1, 3, 4 and 21).
+//!
+//! What it is: [`decide`], the pure decision what local state is worth, and [`Restoration`], which is stepped with `turn`
+//! until the stores of one task are complete. It ends with what `Task::open` needs: the positions to read on from.
+//! What it is not: it waits for nothing by itself, retries nothing and knows no threads; it reads with a fetcher that it
+//! is lent, one restoration at a time.
+//!
+//! The steps
+//! 1. The committed offsets of the task's inputs (waits for pending transactions: `require_stable`).
+//! 2. Per store the changelog's start and high watermark, *after* step 1, and with them the decision.
+//! 3. What is not trusted is wiped.
+//! 4. Changelogs are read, read-committed, until an end of partition *at or beyond* the high watermark of step 2. The
+//!    first end is not enough: a committed offset can be visible while the last stable offset of the changelog still
+//!    hides that very commit (KAFKA-10167).
+//! 5. Rows are written with the position that they bring the store to, so that a restoration which is cut off goes on
+//!    from there.
+//!
+//! Invariants
+//! - A position is never ahead of the rows beside it.
+//! - `written_at` of a position says how old the knowledge of the changelog's end is, not when the row was written: it
+//!    decides whether tombstones may have been missed. Before the end is reached it is that of the state built upon.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::SharedClock;
+use crate::ids::{Offset, StoreId, TaskId, TopicPartition};
+use crate::log::{self, FetchSlot, Fetched, Fetcher, OffsetQuery, Record, SharedLog};
+use crate::metric::{self, Counter, Counters};
+use crate::store::{self, ChangelogPosition, RowWrite, SharedBackend, StorePartition, WriteBatch};
+use crate::task::Facts;
+use crate::topology::Plan;
+use crate::topology::plan::{ReaderKind, Start};
+
+/// How many fetched events are taken at once.
+const FETCH_LIMIT: usize = 4096;
+/// Rows are written when they have grown to this.
+const BATCH_BYTES: usize = 1 << 20;
+/// A full restoration records how far it has come each time that it has written this much.
+const CHECKPOINT_BYTES: u64 = 256 << 20;
+
+// ---- the decision --------------------------------------------------------------------------------------------------
+
+/// What local state of one store partition is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing was written since.
+    UpToDate,
+    /// Trusted; only what follows `from` is missing.
+    Tail { from: Offset },
+    /// Wipe, and read from the start of the log.
+    Full { from: Offset, why: Distrust },
+}
+
+/// Why local state is not built upon.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    #[error("there is none")]
+    Nothing,
+    #[error("the changelog is another topic of the same name")]
+    AnotherTopic,
+    #[error("it was not used for so long that deletions may be gone from the changelog")]
+    TooOld,
+    #[error("the changelog no longer holds what follows it")]
+    BeforeStart,
+    #[error("it is ahead of the changelog")]
+    BeyondEnd,
+    #[error("its position in the changelog is out of range")]
+    OutOfRange,
+}
+
+/// What to compare local state with.
+#[derive(Clone, Copy, Debug)]
+pub struct ChangelogNow<'a> {
+    pub topic_id: &'a str,
+    pub start: Offset,
+    /// The high watermark; of a source that serves as changelog the committed offset, if that is lower.
+    pub end: Offset,
+    pub delete_retention_ms: i64,
+}
+
+/// EXACTLY-ONCE rule 4. `now` is in microseconds since the epoch.
+pub fn decide(local: Option<&ChangelogPosition>, changelog: ChangelogNow<'_>, now: i64) -> Decision {
+    let full = |why| Decision::Full { from: changelog.start, why };
+    let Some(local) = local else { return full(Distrust::Nothing) };
+    if local.topic_id != changelog.topic_id {
+        return full(Distrust::AnotherTopic);
+    }
+    // Half: the rest is for the restoration itself and for clocks that disagree.
+    let trusted_micros = changelog.delete_retention_ms.saturating_mul(1000) / 2;
+    if now.saturating_sub(local.written_at) > trusted_micros {
+        return full(Distrust::TooOld);
+    }
+    if local.offset < changelog.start {
+        return full(Distrust::BeforeStart);
+    }
+    if local.offset > changelog.end {
+        return full(Distrust::BeyondEnd);
+    }
+    if local.offset == changelog.end { Decision::UpToDate } else { Decision::Tail { from: local.offset } }
+}
+
+// ---- where inputs begin --------------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// EXACTLY-ONCE rule 3b.
+    #[error(
+        "the group has no committed offset for {input}, but the local state goes up to offset {recorded}: reading from \
+         the start would count twice. If the application is to begin anew, run `sidestream reset`"
+    )]
+    StateWithoutOffset { input: TopicPartition, recorded: Offset },
+}
+
+/// What `Task::open` needs beside the restored stores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Per source of the sub-topology, in its order: the next offset to read. Zero where the topic has no such
+    /// partition (`Facts::inputs` says which).
+    pub positions: Vec<Offset>,
+    /// Per source: of a table that is opened for the first time and holds streams back, the end that it has now.
+    pub bootstrap_ends: Vec<Option<Offset>>,
+}
+
+/// A record of a source topic that serves as changelog, as the row of the table: stored key and value bytes (`None`
+/// deletes). `None` in all for a record that is no row.
+pub type SourceRow = dyn Fn(StoreId, &Record) -> Option<SourceChange> + Send + Sync;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceChange {
+    pub key: Box<[u8]>,
+    pub value: Option<Box<[u8]>>,
+}
+
+// ---- the state machine ---------------------------------------------------------------------------------------------
+
+/// What a restoration works with.
+#[derive(Clone)]
+pub struct Tools {
+    pub log: SharedLog,
+    pub plan: Arc<Plan>,
+    pub facts: Arc<Facts>,
+    pub backend: SharedBackend,
+    pub clock: SharedClock,
+    pub counters: Arc<Counters>,
+    pub source_row: Arc<SourceRow>,
+}
+
+impl std::fmt::Debug for Tools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tools").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+/// How far a restoration has come, over all stores of the task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Changelog records applied.
+    pub records: u64,
+    pub bytes: u64,
+    /// Offsets to pass in all, and passed so far.
+    pub total: u64,
+    pub done: u64,
+    /// Since it began.
+    pub elapsed: Duration,
+}
+
+impl Progress {
+    /// At the pace so far; `None` before there is one.
+    pub fn remaining(&self) -> Option<Duration> {
+        if self.done == 0 || self.elapsed.is_zero() {
+            return None;
+        }
+        let left = self.total.saturating_sub(self.done) as f64;
+        Duration::try_from_secs_f64(self.elapsed.as_secs_f64() / self.done as f64 * left).ok()
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Restoration {
+    task: TaskId,
+    tools: Tools,
+    began: Duration,
+    restored: Restored,
+    stores: Vec<StoreRestoration>,
+    fetched: Vec<Fetched>,
+}
+
+#[derive(Debug)]
+struct StoreRestoration {
+    at: StorePartition,
+    changelog: TopicPartition,
+    topic_id: String,
+    is_source: bool,
+    extent: Extent,
+    /// The next offset to apply.
+    position: Offset,
+    /// Where `position` was when it began.
+    from: Offset,
+    end: Offset,
+    /// Of the state that is built upon.
+    base_written_at: i64,
+    reading: Reading,
+    pending: Vec<RowWrite>,
+    pending_bytes: usize,
+    /// Bytes written in bulk since the last recorded position.
+    bulk_bytes: u64,
+    records: u64,
+    bytes: u64,
+    records_counter: Counter,
+    bytes_counter: Counter,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    None,
+    Tail,
+    Full,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    NotYet,
+    Assigned,
+    Finished,
+}
+
+/// Whether `turn` has to be called again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// With the number of events that were handled.
+    More(usize),
+    Done(Restored),
+}
+
+impl Restoration {
+    /// Steps 1 to 3 of the module. `init` of all the instance's producers must have been run before.
+    pub fn begin(task: TaskId, tools: Tools) -> Result<Self, Error> {
+        let inputs = tools.facts.inputs(&tools.plan, task);
+        let asked: Vec<TopicPartition> = inputs.iter().flatten().cloned().collect();
+        let mut answers = tools.log.committed(&tools.plan.name, &asked)?.into_iter();
+        let committed: Vec<Option<Offset>> = inputs
+            .iter()
+            .map(|input| input.as_ref().and_then(|_| answers.next().flatten()).map(|committed| committed.offset))
+            .collect();
+
+        let restored = starting_positions(task, &tools, &inputs, &committed)?;
+        let sub_topology = &tools.plan.sub_topologies[task.sub_topology.0 as usize];
+        let changelogs: Vec<TopicPartition> =
+            sub_topology.stores.iter().map(|&store| tools.facts.changelog_partition(store, task.partition)).collect();
+        let starts = query(&tools.log, OffsetQuery::Start, &changelogs)?;
+        let ends = query(&tools.log, OffsetQuery::End, &changelogs)?;
+
+        let now = tools.clock.wall_micros();
+        let mut stores = Vec::with_capacity(changelogs.len());
+        for (index, (&store, changelog)) in sub_topology.stores.iter().zip(changelogs).enumerate() {
+            let at = StorePartition { store, partition: task.partition };
+            let facts = tools.facts.changelog(store);
+            let end = if facts.is_source {
+                let source = sub_topology.sources.iter().position(|source| source.topic == facts.topic);
+                // Nothing committed: everything is still to be read as input, and nothing is restored.
+                let read = source.and_then(|source| committed[source]).unwrap_or(starts[index]);
+                ends[index].min(read)
+            } else {
+                ends[index]
+            };
+            let local = tools.backend.changelog_position(at)?;
+            let decision = decide(
+                local.as_ref(),
+                ChangelogNow {
+                    topic_id: &facts.topic_id,
+                    start: starts[index],
+                    end,
+                    delete_retention_ms: facts.delete_retention_ms,
+                },
+                now,
+            );
+            let (extent, from, base_written_at) = match &decision {
+                Decision::UpToDate => (Extent::None, end, now),
+                Decision::Tail { from } => (Extent::Tail, *from, local.map_or(now, |local| local.written_at)),
+                Decision::Full { from, why } => {
+                    // Also where nothing is recorded: rows without a position are not known to be right.
+                    tools.backend.wipe(at)?;
+                    let name = &*tools.plan.stores[store.index()].name;
+                    if *why != Distrust::Nothing {
+                        tracing::warn!(task = %task, store = name, reason = %why, "local state is not used");
+                    }
+                    (Extent::Full, *from, now)
+                }
+            };
+            let name = &*tools.plan.stores[store.index()].name;
+            stores.push(StoreRestoration {
+                at,
+                changelog,
+                topic_id: facts.topic_id.clone(),
+                is_source: facts.is_source,
+                extent,
+                position: from,
+                from,
+                end,
+                base_written_at,
+                reading: Reading::NotYet,
+                pending: Vec::new(),
+                pending_bytes: 0,
+                bulk_bytes: 0,
+                records: 0,
+                bytes: 0,
+                records_counter: tools.counters.counter(&metric::RECORDS_RESTORED, &[name, extent.name()]),
+                bytes_counter: tools.counters.counter(&metric::BYTES_RESTORED, &[name, extent.name()]),
+            });
+        }
+        let began = tools.clock.monotonic();
+        Ok(Self { task, tools, began, restored, stores, fetched: Vec::new() })
+    }
+
+    pub fn task(&self) -> TaskId {
+        self.task
+    }
+
+    pub fn progress(&self) -> Progress {
+        let mut progress =
+            Progress { elapsed: self.tools.clock.monotonic().saturating_sub(self.began), ..Progress::default() };
+        for store in &self.stores {
+            progress.records += store.records;
+            progress.bytes += store.bytes;
+            progress.total += distance(store.from, store.end);
+            progress.done += match store.reading {
+                Reading::Finished => distance(store.from, store.end),
+                Reading::NotYet | Reading::Assigned => distance(store.from, store.position.min(store.end)),
+            };
+        }
+        progress
+    }
+
+    /// Steps 4 and 5: reads and applies what has arrived, waiting up to `wait` for it. The fetcher is this
+    /// restoration's alone until it is done or given up with [`Restoration::abandon`].
+    pub fn turn(&mut self, fetcher: &mut dyn Fetcher, wait: Duration) -> Result<Turn, Error> {
+        for index in 0..self.stores.len() {
+            if self.stores[index].reading == Reading::NotYet {
+                self.start_reading(index, fetcher)?;
+            }
+        }
+        if self.stores.iter().all(|store| store.reading == Reading::Finished) {
+            return Ok(Turn::Done(self.restored.clone()));
+        }
+        let mut fetched = std::mem::take(&mut self.fetched);
+        let outcome = fetcher.fetch(&mut fetched, FETCH_LIMIT, wait).map_err(Error::from);
+        let handled = fetched.len();
+        let outcome = outcome.and_then(|()| self.apply_all(&mut fetched, fetcher));
+        fetched.clear();
+        self.fetched = fetched;
+        outcome?;
+        if self.stores.iter().all(|store| store.reading == Reading::Finished) {
+            tracing::debug!(task = %self.task, records = self.progress().records, "task restored");
+            return Ok(Turn::Done(self.restored.clone()));
+        }
+        Ok(Turn::More(handled))
+    }
+
+    /// Gives the fetcher back before the end. What was applied stays.
+    pub fn abandon(self, fetcher: &mut dyn Fetcher) {
+        for (index, store) in self.stores.iter().enumerate() {
+            if store.reading == Reading::Assigned
+                && let Err(error) = fetcher.unassign(slot(index))
+            {
+                tracing::debug!(task = %self.task, reason = %error, "restoration given up with an error");
+            }
+        }
+    }
+
+    fn start_reading(&mut self, index: usize, fetcher: &mut dyn Fetcher) -> Result<(), Error> {
+        let store = &mut self.stores[index];
+        if store.position >= store.end {
+            return self.finish(index, fetcher);
+        }
+        fetcher.assign(slot(index), &store.changelog, store.position)?;
+        store.reading = Reading::Assigned;
+        Ok(())
+    }
+
+    fn apply_all(&mut self, fetched: &mut Vec<Fetched>, fetcher: &mut dyn Fetcher) -> Result<(), Error> {
+        for event in fetched.drain(..) {
+            match event {
+                Fetched::Record(slot, record) => self.apply(slot, &record, fetcher)?,
+                Fetched::End(slot, at) => {
+                    let Some(index) = self.reading(slot) else { continue };
+                    let store = &mut self.stores[index];
+                    store.position = store.position.max(at);
+                    if at >= store.end {
+                        self.finish(index, fetcher)?;
+                    }
+                }
+                Fetched::Failed(slot, log::Error::OffsetOutOfRange { .. }) => {
+                    let Some(index) = self.reading(slot) else { continue };
+                    self.begin_again(index, fetcher)?;
+                }
+                Fetched::Failed(slot, error) => {
+                    if self.reading(slot).is_some() {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+        for index in 0..self.stores.len() {
+            if self.stores[index].reading == Reading::Assigned && !self.stores[index].pending.is_empty() {
+                self.write(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, slot: FetchSlot, record: &Record, fetcher: &mut dyn Fetcher) -> Result<(), Error> {
+        let Some(index) = self.reading(slot) else { return Ok(()) };
+        let store = &mut self.stores[index];
+        if store.is_source && record.offset >= store.end {
+            // It has not been processed yet: it comes again, as input.
+            store.position = store.end;
+            return self.finish(index, fetcher);
+        }
+        let change = if store.is_source {
+            (self.tools.source_row)(store.at.store, record)
+        } else {
+            record.key().map(|key| SourceChange { key: key.into(), value: record.value().map(Into::into) })
+        };
+        if let Some(SourceChange { key, value }) = change {
+            store.pending_bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
+            store.pending.push(RowWrite { at: store.at, key, value });
+        }
+        let size = record.size() as u64;
+        store.position = record.offset.next();
+        store.records += 1;
+        store.bytes += size;
+        store.records_counter.add(1);
+        store.bytes_counter.add(size);
+        if store.is_source && store.position >= store.end {
+            return self.finish(index, fetcher);
+        }
+        if store.pending_bytes >= BATCH_BYTES { self.write(index) } else { Ok(()) }
+    }
+
+    /// The store that a slot stands for, if it is still being read.
+    fn reading(&self, slot: FetchSlot) -> Option<usize> {
+        let index = slot.0 as usize;
+        self.stores.get(index).filter(|store| store.reading == Reading::Assigned).map(|_| index)
+    }
+
+    /// Rule 3c: the position is gone from the changelog, so what follows it cannot be known.
+    fn begin_again(&mut self, index: usize, fetcher: &mut dyn Fetcher) -> Result<(), Error> {
+        let store = &mut self.stores[index];
+        let name = &*self.tools.plan.stores[store.at.store.index()].name;
+        tracing::warn!(task = %self.task, store = name, reason = %Distrust::OutOfRange, "local state is not used");
+        let start = query(&self.tools.log, OffsetQuery::Start, std::slice::from_ref(&store.changelog))?[0];
+        drop(store.take_pending());
+        store.bulk_bytes = 0;
+        self.tools.backend.wipe(store.at)?;
+        store.extent = Extent::Full;
+        store.records_counter = self.tools.counters.counter(&metric::RECORDS_RESTORED, &[name, store.extent.name()]);
+        store.bytes_counter = self.tools.counters.counter(&metric::BYTES_RESTORED, &[name, store.extent.name()]);
+        store.base_written_at = self.tools.clock.wall_micros();
+        store.position = start;
+        store.from = start;
+        fetcher.assign(slot(index), &store.changelog, start)?;
+        Ok(())
+    }
+
+    fn write(&mut self, index: usize) -> Result<(), Error> {
+        let store = &mut self.stores[index];
+        let position = store.position_at(store.base_written_at);
+        let bytes = store.pending_bytes as u64;
+        let rows = store.take_pending();
+        if store.extent != Extent::Full {
+            let positions = vec![(store.at, position)];
+            self.tools.backend.write(WriteBatch { rows, positions, inputs: Vec::new() })?;
+            return Ok(());
+        }
+        self.tools.backend.write_bulk(rows)?;
+        store.bulk_bytes += bytes;
+        if store.bulk_bytes >= CHECKPOINT_BYTES {
+            store.bulk_bytes = 0;
+            self.tools.backend.finish_bulk(store.at, position)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left with the position that the store now has.
+    fn finish(&mut self, index: usize, fetcher: &mut dyn Fetcher) -> Result<(), Error> {
+        let now = self.tools.clock.wall_micros();
+        let store = &mut self.stores[index];
+        if store.reading == Reading::Assigned {
+            fetcher.unassign(slot(index))?;
+        }
+        let position = store.position_at(now);
+        let rows = store.take_pending();
+        if store.extent == Extent::Full && store.records > 0 {
+            self.tools.backend.write_bulk(rows)?;
+            self.tools.backend.finish_bulk(store.at, position)?;
+        } else {
+            let positions = vec![(store.at, position)];
+            self.tools.backend.write(WriteBatch { rows, positions, inputs: Vec::new() })?;
+        }
+        store.reading = Reading::Finished;
+        let name = &*self.tools.plan.stores[store.at.store.index()].name;
+        self.tools.counters.counter(&metric::RESTORATIONS, &[store.extent.name()]).add(1);
+        if store.records > 0 {
+            tracing::info!(
+                task = %self.task,
+                store = name,
+                extent = store.extent.name(),
+                records = store.records,
+                bytes = store.bytes,
+                "store restored"
+            );
+        }
+        Ok(())
+    }
+}
+
+impl StoreRestoration {
+    fn take_pending(&mut self) -> Vec<RowWrite> {
+        self.pending_bytes = 0;
+        std::mem::take(&mut self.pending)
+    }
+
+    fn position_at(&self, written_at: i64) -> ChangelogPosition {
+        ChangelogPosition { topic_id: self.topic_id.clone(), offset: self.position, written_at }
+    }
+}
+
+impl Extent {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Tail => "tail",
+            Self::Full => "full",
+        }
+    }
+}
+
+fn slot(index: usize) -> FetchSlot {
+    FetchSlot(u32::try_from(index).unwrap_or(u32::MAX))
+}
+
+fn distance(from: Offset, to: Offset) -> u64 {
+    u64::try_from(to.0.saturating_sub(from.0)).unwrap_or(0)
+}
+
+fn query(log: &SharedLog, query: OffsetQuery, partitions: &[TopicPartition]) -> Result<Vec<Offset>, log::Error> {
+    if partitions.is_empty() { Ok(Vec::new()) } else { log.offsets(query, partitions) }
+}
+
+/// Rule 3b: an input without a committed offset starts where its source says, unless local state knows better.
+fn starting_positions(
+    task: TaskId,
+    tools: &Tools,
+    inputs: &[Option<TopicPartition>],
+    committed: &[Option<Offset>],
+) -> Result<Restored, Error> {
+    let sub_topology = &tools.plan.sub_topologies[task.sub_topology.0 as usize];
+    let mut positions = Vec::with_capacity(inputs.len());
+    let mut bootstrap_ends = Vec::with_capacity(inputs.len());
+    for ((source, input), committed) in sub_topology.sources.iter().zip(inputs).zip(committed) {
+        let Some(input) = input else {
+            positions.push(Offset::ZERO);
+            bootstrap_ends.push(None);
+            continue;
+        };
+        if let Some(offset) = committed {
+            positions.push(*offset);
+            bootstrap_ends.push(None);
+            continue;
+        }
+        if let Some(recorded) = tools.backend.input_offset(input)? {
+            return Err(Error::StateWithoutOffset { input: input.clone(), recorded });
+        }
+        let start = match source.start {
+            Start::Earliest => OffsetQuery::Start,
+            Start::Latest => OffsetQuery::End,
+            Start::At(time) => OffsetQuery::At(time),
+        };
+        let position = query(&tools.log, start, std::slice::from_ref(input))?[0];
+        let is_table = source.readers.iter().any(|reader| matches!(reader.kind, ReaderKind::Table { .. }));
+        let bootstrap_end = if source.bootstrap && is_table {
+            Some(query(&tools.log, OffsetQuery::End, std::slice::from_ref(input))?[0])
+        } else {
+            None
+        };
+        positions.push(position);
+        bootstrap_ends.push(bootstrap_end);
+    }
+    Ok(Restored { positions, bootstrap_ends })
+}
