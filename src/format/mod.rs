@@ -8,6 +8,7 @@
 //! - Decoding never panics, whatever the bytes; what does not fit the schema is a [`DecodeError`] that names the column.
 //! - What a failed decode leaves in the used slots has no meaning; what a failed encode has appended neither.
 
+pub mod internal;
 pub mod json;
 mod kafka;
 mod number;

@@ -26,7 +26,7 @@ use compact_str::CompactString;
 use super::Error;
 use crate::ids::EventTime;
 use crate::row::Row;
-use crate::schema::{Schema, Type};
+use crate::schema::{Column, Schema, Type};
 use crate::value::{Decimal, Interval, Value};
 
 const FORMAT: u8 = 1;
@@ -102,8 +102,13 @@ impl RowCodec {
             }
             earlier.push(Layout::new(stored_version, &schema, &current)?);
         }
-        let defaults = vec![Value::Null; current.len()];
-        Ok(Self { version, schema: current, defaults, earlier })
+        Ok(Self { earlier, ..Self::only(version, current) })
+    }
+
+    /// Of a store or topic that has had no other layout.
+    pub fn only(version: u32, schema: Schema) -> Self {
+        let defaults = vec![Value::Null; schema.len()];
+        Self { version, schema, defaults, earlier: Vec::new() }
     }
 
     /// One value per column of the current layout: what rows get that were stored before the column was added.
@@ -140,7 +145,7 @@ impl RowCodec {
 
     /// The row in the current layout, and the event time if one was stored.
     pub fn decode(&self, bytes: &[u8]) -> Result<(Row, Option<EventTime>), Error> {
-        let mut row = Row::new();
+        let mut row = Row::with_capacity(self.schema.len());
         let time = self.decode_into(bytes, &mut row)?;
         Ok((row, time))
     }
@@ -148,21 +153,26 @@ impl RowCodec {
     /// As [`Self::decode`], into a row whose memory is used again. After an error its content has no meaning.
     pub fn decode_into(&self, bytes: &[u8], row: &mut Row) -> Result<Option<EventTime>, Error> {
         let mut reader = Reader { rest: bytes };
+        let time = self.decode_next(&mut reader, row)?;
+        if reader.rest.is_empty() { Ok(time) } else { Err(Corrupt("bytes are left over").into()) }
+    }
+
+    /// As [`Self::decode_into`], of a row that more bytes follow.
+    pub(crate) fn decode_next(&self, reader: &mut Reader<'_>, row: &mut Row) -> Result<Option<EventTime>, Error> {
         let format = reader.byte()?;
         if format != FORMAT {
             return Err(encoding(format!("its format is {format}; this version of Sidestream knows {FORMAT}")));
         }
         let header = reader.varint()?;
         let time = if header & 1 == 1 { Some(EventTime(reader.zigzag()?)) } else { None };
-        row.clear();
         if header >> 1 == u64::from(self.version) {
             reader.values(self.schema.columns().iter().map(|column| &column.ty), row)?;
         } else {
             let layout = self.earlier.iter().find(|layout| u64::from(layout.version) == header >> 1);
             let Some(layout) = layout else { return Err(encoding(format!("its layout {} is unknown", header >> 1))) };
-            layout.decode(&mut reader, &self.defaults, row)?;
+            layout.decode(reader, &self.defaults, row)?;
         }
-        if reader.rest.is_empty() { Ok(time) } else { Err(encoding("bytes are left over".to_owned())) }
+        Ok(time)
     }
 }
 
@@ -192,6 +202,7 @@ impl Layout {
     fn decode(&self, reader: &mut Reader<'_>, defaults: &[Value], row: &mut Row) -> Result<(), Error> {
         let mut stored = Vec::with_capacity(self.columns.len());
         reader.values(self.columns.iter().map(|column| &column.ty), &mut stored)?;
+        row.clear();
         row.resize(defaults.len(), Value::Null);
         for (value, column) in stored.into_iter().zip(&self.columns) {
             if let Some((slot, widening)) = column.target {
@@ -234,23 +245,44 @@ fn widening(stored: &Type, wanted: &Type) -> Option<Widening> {
             let wanted_whole = wanted_precision.saturating_sub(*wanted_scale);
             (scale <= wanted_scale && whole <= wanted_whole).then_some(Widening::DecimalToScale(*wanted_scale))
         }
-        _ => same_type(stored, wanted).then_some(Widening::None),
+        _ => (shape(stored) == shape(wanted)).then_some(Widening::None),
     }
 }
 
-/// Equal up to whether fields within may be NULL, which stored bytes do not depend on.
-fn same_type(a: &Type, b: &Type) -> bool {
-    match (a, b) {
-        (Type::Array(a), Type::Array(b)) | (Type::Map(a), Type::Map(b)) => same_type(a, b),
-        (Type::Struct(a), Type::Struct(b)) => {
-            a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.name == b.name && same_type(&a.ty, &b.ty))
-        }
-        _ => a == b,
+/// The type without whether fields within may be NULL, which stored bytes do not depend on.
+fn shape(ty: &Type) -> Type {
+    match ty {
+        Type::Array(element) => Type::Array(Arc::new(shape(element))),
+        Type::Map(value) => Type::Map(Arc::new(shape(value))),
+        Type::Struct(fields) => Type::Struct(shapes(fields)),
+        Type::Null
+        | Type::Boolean
+        | Type::Int
+        | Type::Bigint
+        | Type::Double
+        | Type::Decimal { .. }
+        | Type::String
+        | Type::Bytes
+        | Type::Date
+        | Type::Timestamp
+        | Type::Interval
+        | Type::Json => ty.clone(),
     }
+}
+
+fn shapes(columns: &[Column]) -> Arc<[Column]> {
+    columns.iter().map(|column| Column { ty: shape(&column.ty), nullable: true, ..column.clone() }).collect()
 }
 
 fn same_columns(a: &Schema, b: &Schema) -> bool {
-    same_type(&Type::Struct(a.columns().into()), &Type::Struct(b.columns().into()))
+    shapes(a.columns()) == shapes(b.columns())
+}
+
+/// A version that needs no list of layouts: equal for equal layouts, different for others but by chance. FNV-1a of the
+/// columns' names and types.
+pub fn layout_hash(schema: &Schema) -> u32 {
+    let text = Type::Struct(shapes(schema.columns())).to_string();
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 // ---- values ----------------------------------------------------------------------------------------------------------
@@ -329,7 +361,6 @@ pub(crate) fn push_zigzag(value: i64, into: &mut Vec<u8>) {
     push_varint(((value << 1) ^ (value >> 63)).cast_unsigned(), into);
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "seven bits are kept")]
 fn low_bits(value: u128) -> u8 {
     (value & 0x7f) as u8
 }
@@ -339,55 +370,80 @@ fn push_bytes(bytes: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(bytes);
 }
 
+/// Why bytes are no row. Small, since it is part of every result on the hot path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Corrupt(pub &'static str);
+
+const TOO_SHORT: Corrupt = Corrupt("it ends too early");
+
+impl From<Corrupt> for Error {
+    #[cold]
+    fn from(Corrupt(reason): Corrupt) -> Self {
+        encoding(reason.to_owned())
+    }
+}
+
 /// A cursor over bytes that may be anything. Shared with `format::internal`, whose envelopes hold rows.
 pub(crate) struct Reader<'a> {
     pub rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    fn values<'t>(&mut self, types: impl ExactSizeIterator<Item = &'t Type>, into: &mut Row) -> Result<(), Error> {
+    /// Replaces the slots by values of these types, one each.
+    fn values<'t>(&mut self, types: impl ExactSizeIterator<Item = &'t Type>, slots: &mut Row) -> Result<(), Corrupt> {
         let nulls = self.take(types.len().div_ceil(8))?;
-        // A row has a few NULLs; an array that claims a million of them gets no memory in advance.
-        into.reserve(types.len().min(self.rest.len() + 64));
+        slots.truncate(types.len());
         for (index, ty) in types.enumerate() {
+            // One by one, so that an array that claims a million elements gets no memory in advance.
+            if index == slots.len() {
+                slots.push(Value::Null);
+            }
+            let slot = &mut slots[index];
             let is_null = nulls.get(index / 8).is_some_and(|bits| bits >> (index % 8) & 1 == 1);
-            into.push(if is_null { Value::Null } else { self.value(ty)? });
+            if is_null {
+                *slot = Value::Null;
+            } else {
+                self.value(ty, slot)?;
+            }
         }
         Ok(())
     }
 
-    fn value(&mut self, ty: &Type) -> Result<Value, Error> {
-        Ok(match ty {
-            Type::Null => return Err(encoding("a column of type NULL has a value".to_owned())),
+    /// Written in place by each arm: a value that is returned is copied byte by byte around its tag, which costs more than
+    /// reading it did.
+    fn value(&mut self, ty: &Type, slot: &mut Value) -> Result<(), Corrupt> {
+        match ty {
+            Type::Null => return Err(Corrupt("a column of type NULL has a value")),
             Type::Boolean => match self.byte()? {
-                0 => Value::Boolean(false),
-                1 => Value::Boolean(true),
-                _ => return Err(encoding("a boolean is neither true nor false".to_owned())),
+                0 => *slot = Value::Boolean(false),
+                1 => *slot = Value::Boolean(true),
+                _ => return Err(Corrupt("a boolean is neither true nor false")),
             },
-            Type::Int => Value::Int(self.small()?),
-            Type::Date => Value::Date(self.small()?),
-            Type::Bigint => Value::Bigint(self.zigzag()?),
-            Type::Timestamp => Value::Timestamp(i64::from_le_bytes(self.chunk()?)),
-            Type::Double => Value::Double(f64::from_bits(u64::from_le_bytes(self.chunk()?))),
+            Type::Int => *slot = Value::Int(self.small()?),
+            Type::Date => *slot = Value::Date(self.small()?),
+            Type::Bigint => *slot = Value::Bigint(self.zigzag()?),
+            Type::Timestamp => *slot = Value::Timestamp(i64::from_le_bytes(self.chunk()?)),
+            Type::Double => *slot = Value::Double(f64::from_bits(u64::from_le_bytes(self.chunk()?))),
             Type::Decimal { .. } => {
                 let scale = self.byte()?;
                 if scale > Decimal::MAX_PRECISION {
-                    return Err(encoding(format!("a decimal has {scale} digits after the point")));
+                    return Err(Corrupt("a decimal's scale is out of range"));
                 }
                 let zigzag = self.varint_128()?;
                 let unscaled = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
-                Value::Decimal(Decimal::new(unscaled, scale))
+                *slot = Value::Decimal(Decimal::new(unscaled, scale));
             }
-            Type::String => Value::String(self.string()?),
-            Type::Bytes => Value::bytes(self.bytes()?),
+            Type::String => *slot = Value::String(self.string()?),
+            Type::Bytes => *slot = Value::bytes(self.bytes()?),
             Type::Interval => {
-                Value::Interval(Interval { months: self.small()?, days: self.small()?, micros: self.zigzag()? })
+                *slot =
+                    Value::Interval(Interval { months: self.small()?, days: self.small()?, micros: self.zigzag()? });
             }
             Type::Array(element) => {
                 let count = self.count()?;
                 let mut values = Row::new();
                 self.values((0..count).map(|_| &**element), &mut values)?;
-                Value::Array(Arc::from(values))
+                *slot = Value::Array(Arc::from(values));
             }
             Type::Map(value_ty) => {
                 let count = self.count()?;
@@ -398,45 +454,46 @@ impl<'a> Reader<'a> {
                 }
                 let mut values = Row::new();
                 self.values((0..count).map(|_| &**value_ty), &mut values)?;
-                Value::Map(Arc::new(keys.into_iter().zip(values).collect::<BTreeMap<_, _>>()))
+                *slot = Value::Map(Arc::new(keys.into_iter().zip(values).collect::<BTreeMap<_, _>>()));
             }
             Type::Struct(fields) => {
-                let mut values = Row::new();
+                let mut values = Row::with_capacity(fields.len());
                 self.values(fields.iter().map(|field| &field.ty), &mut values)?;
-                Value::Struct(Arc::from(values))
+                *slot = Value::Struct(Arc::from(values));
             }
             Type::Json => {
                 let tree = serde_json::from_slice(self.bytes()?);
-                Value::Json(Arc::new(tree.map_err(|error| encoding(error.to_string()))?))
+                *slot = Value::Json(Arc::new(tree.map_err(|_| Corrupt("a JSON value is malformed"))?));
             }
-        })
+        }
+        Ok(())
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
-        let Some((taken, rest)) = self.rest.split_at_checked(length) else { return Err(too_short()) };
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Corrupt> {
+        let Some((taken, rest)) = self.rest.split_at_checked(length) else { return Err(TOO_SHORT) };
         self.rest = rest;
         Ok(taken)
     }
 
-    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let Some((taken, rest)) = self.rest.split_first_chunk::<N>() else { return Err(too_short()) };
+    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
+        let Some((taken, rest)) = self.rest.split_first_chunk::<N>() else { return Err(TOO_SHORT) };
         self.rest = rest;
         Ok(*taken)
     }
 
-    pub fn byte(&mut self) -> Result<u8, Error> {
-        let Some((byte, rest)) = self.rest.split_first() else { return Err(too_short()) };
+    pub fn byte(&mut self) -> Result<u8, Corrupt> {
+        let Some((byte, rest)) = self.rest.split_first() else { return Err(TOO_SHORT) };
         self.rest = rest;
         Ok(*byte)
     }
 
-    pub fn varint(&mut self) -> Result<u64, Error> {
+    pub fn varint(&mut self) -> Result<u64, Corrupt> {
         let (mut value, mut shift) = (0_u64, 0);
         loop {
             let byte = self.byte()?;
             let bits = u64::from(byte & 0x7f);
             if shift > 63 || (bits << shift) >> shift != bits {
-                return Err(encoding("a number is too long".to_owned()));
+                return Err(Corrupt("a number is too long"));
             }
             value |= bits << shift;
             if byte & 0x80 == 0 {
@@ -446,13 +503,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn varint_128(&mut self) -> Result<u128, Error> {
+    fn varint_128(&mut self) -> Result<u128, Corrupt> {
         let (mut value, mut shift) = (0_u128, 0);
         loop {
             let byte = self.byte()?;
             let bits = u128::from(byte & 0x7f);
             if shift > 127 || (bits << shift) >> shift != bits {
-                return Err(encoding("a number is too long".to_owned()));
+                return Err(Corrupt("a number is too long"));
             }
             value |= bits << shift;
             if byte & 0x80 == 0 {
@@ -462,37 +519,32 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub fn zigzag(&mut self) -> Result<i64, Error> {
+    pub fn zigzag(&mut self) -> Result<i64, Corrupt> {
         let zigzag = self.varint()?;
         Ok((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
     }
 
-    fn small(&mut self) -> Result<i32, Error> {
-        i32::try_from(self.zigzag()?).map_err(|_| encoding("a number is too large for its type".to_owned()))
+    fn small(&mut self) -> Result<i32, Corrupt> {
+        i32::try_from(self.zigzag()?).map_err(|_| Corrupt("a number is too large for its type"))
     }
 
     /// Of elements; each takes at least a bit.
-    fn count(&mut self) -> Result<usize, Error> {
+    fn count(&mut self) -> Result<usize, Corrupt> {
         let count = self.varint()?;
         match usize::try_from(count) {
             Ok(count) if count.div_ceil(8) <= self.rest.len() => Ok(count),
-            _ => Err(too_short()),
+            _ => Err(TOO_SHORT),
         }
     }
 
-    pub fn bytes(&mut self) -> Result<&'a [u8], Error> {
-        let length = usize::try_from(self.varint()?).map_err(|_| too_short())?;
+    pub fn bytes(&mut self) -> Result<&'a [u8], Corrupt> {
+        let length = usize::try_from(self.varint()?).map_err(|_| TOO_SHORT)?;
         self.take(length)
     }
 
-    fn string(&mut self) -> Result<CompactString, Error> {
-        CompactString::from_utf8(self.bytes()?).map_err(|_| encoding("a string is not UTF-8".to_owned()))
+    fn string(&mut self) -> Result<CompactString, Corrupt> {
+        CompactString::from_utf8(self.bytes()?).map_err(|_| Corrupt("a string is not UTF-8"))
     }
-}
-
-#[cold]
-fn too_short() -> Error {
-    encoding("it ends too early".to_owned())
 }
 
 #[cold]

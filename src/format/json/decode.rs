@@ -52,10 +52,10 @@ impl JsonDecoder {
         if into.len() < self.width {
             into.resize(self.width, Value::Null);
         }
-        self.read(bytes, into).map_err(|fault| fault.into_error("JSON"))
+        self.read(bytes, into).map_err(Fault::into_error)
     }
 
-    fn read(&mut self, bytes: &[u8], into: &mut [Value]) -> Result<(), Box<Fault>> {
+    fn read(&mut self, bytes: &[u8], into: &mut [Value]) -> Result<(), Fault> {
         let mut scanner = Scanner::new(bytes)?;
         scanner.skip_space();
         if scanner.peek() != Some(b'{') {
@@ -97,7 +97,7 @@ impl Object {
     }
 
     /// Fills the fields' slots; the scanner stands at `{`.
-    fn read(&mut self, scanner: &mut Scanner<'_>, slots: &mut [Value], depth: u32) -> Result<(), Box<Fault>> {
+    fn read(&mut self, scanner: &mut Scanner<'_>, slots: &mut [Value], depth: u32) -> Result<(), Fault> {
         let Self { fields, names, required } = self;
         for field in &*fields {
             slots[field.slot] = Value::Null;
@@ -216,58 +216,59 @@ impl Reader {
     }
 
     /// The scanner stands at the value.
-    fn read(&mut self, scanner: &mut Scanner<'_>, slot: &mut Value, depth: u32) -> Result<(), Box<Fault>> {
+    fn read(&mut self, scanner: &mut Scanner<'_>, slot: &mut Value, depth: u32) -> Result<(), Fault> {
         let Some(first) = scanner.peek() else { return Err(scanner.unexpected("a value")) };
-        *slot = match (&mut *self, first) {
+        // Written in place by each arm: a value that comes out of the match is copied byte by byte around its tag.
+        match (&mut *self, first) {
             (_, b'n') => {
                 scanner.literal("null")?;
-                Value::Null
+                *slot = Value::Null;
             }
-            (Self::String, b'"') => Value::String(scanner.string()?.into_compact()),
-            (Self::Bigint, b'-' | b'0'..=b'9') => Value::Bigint(integer(&scanner.number()?, "BIGINT")?),
+            (Self::String, b'"') => *slot = Value::String(scanner.string()?.into_compact()),
+            (Self::Bigint, b'-' | b'0'..=b'9') => *slot = Value::Bigint(integer(&scanner.number()?, "BIGINT")?),
             (Self::Int, b'-' | b'0'..=b'9') => {
                 let number = scanner.number()?;
                 let value = integer(&number, "INT")?;
-                Value::Int(i32::try_from(value).map_err(|_| out_of_range(&number, "INT"))?)
+                *slot = Value::Int(i32::try_from(value).map_err(|_| out_of_range(&number, "INT"))?);
             }
-            (Self::Double, b'-' | b'0'..=b'9') => Value::Double(double(&scanner.number()?)?),
+            (Self::Double, b'-' | b'0'..=b'9') => *slot = Value::Double(double(&scanner.number()?)?),
             (Self::Boolean, b't') => {
                 scanner.literal("true")?;
-                Value::Boolean(true)
+                *slot = Value::Boolean(true);
             }
             (Self::Boolean, b'f') => {
                 scanner.literal("false")?;
-                Value::Boolean(false)
+                *slot = Value::Boolean(false);
             }
-            (Self::Timestamp, b'"') => Value::Timestamp(self.parse(scanner, time::parse_timestamp)?),
-            (Self::Timestamp, b'-' | b'0'..=b'9') => Value::Timestamp(epoch_millis(&scanner.number()?)?),
+            (Self::Timestamp, b'"') => *slot = Value::Timestamp(self.parse(scanner, time::parse_timestamp)?),
+            (Self::Timestamp, b'-' | b'0'..=b'9') => *slot = Value::Timestamp(epoch_millis(&scanner.number()?)?),
             (Self::Decimal { precision, scale }, b'"') => {
                 let (precision, scale) = (*precision, *scale);
                 let fitting = |text: &str| Digits::parse(text)?.decimal(precision, scale);
                 let text = scanner.string()?;
                 let decimal = fitting(text.as_str()).ok_or_else(|| not_a_decimal(text.as_str(), precision, scale))?;
-                Value::Decimal(decimal)
+                *slot = Value::Decimal(decimal);
             }
             (Self::Decimal { precision, scale }, b'-' | b'0'..=b'9') => {
                 let number = scanner.number()?;
                 let decimal = digits(&number).and_then(|digits| digits.decimal(*precision, *scale));
-                Value::Decimal(decimal.ok_or_else(|| not_a_decimal(number.text, *precision, *scale))?)
+                *slot = Value::Decimal(decimal.ok_or_else(|| not_a_decimal(number.text, *precision, *scale))?);
             }
-            (Self::Date, b'"') => Value::Date(self.parse(scanner, time::parse_date)?),
-            (Self::Interval, b'"') => Value::Interval(self.parse(scanner, time::parse_interval)?),
-            (Self::Bytes, b'"') => Value::bytes(self.parse(scanner, bytes)?),
-            (Self::Array(element), b'[') => read_array(element, scanner, depth)?,
-            (Self::Map(value), b'{') => read_map(value, scanner, depth)?,
+            (Self::Date, b'"') => *slot = Value::Date(self.parse(scanner, time::parse_date)?),
+            (Self::Interval, b'"') => *slot = Value::Interval(self.parse(scanner, time::parse_interval)?),
+            (Self::Bytes, b'"') => *slot = Value::bytes(self.parse(scanner, bytes)?),
+            (Self::Array(element), b'[') => *slot = read_array(element, scanner, depth)?,
+            (Self::Map(value), b'{') => *slot = read_map(value, scanner, depth)?,
             (Self::Struct(object), b'{') => {
                 let mut slots = vec![Value::Null; object.fields.len()];
                 object.read(scanner, &mut slots, depth)?;
-                Value::Struct(Arc::from(slots))
+                *slot = Value::Struct(Arc::from(slots));
             }
             (Self::Json, _) => {
                 let start = scanner.position();
                 scanner.skip_value(depth)?;
                 let tree = serde_json::from_str(scanner.since(start));
-                Value::Json(Arc::new(tree.map_err(|error| Fault::mismatch(error.to_string()))?))
+                *slot = Value::Json(Arc::new(tree.map_err(|error| Fault::mismatch(error.to_string()))?));
             }
             (Self::Null, _) => return Err(Fault::mismatch("only null fits the type NULL".to_owned())),
             _ => {
@@ -276,11 +277,11 @@ impl Reader {
                 scanner.skip_value(depth)?;
                 return Err(Fault::mismatch(format!("expected {}, found {found}", self.name())));
             }
-        };
+        }
         Ok(())
     }
 
-    fn parse<T>(&self, scanner: &mut Scanner<'_>, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Box<Fault>> {
+    fn parse<T>(&self, scanner: &mut Scanner<'_>, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Fault> {
         let text = scanner.string()?;
         parse(text.as_str()).ok_or_else(|| Fault::mismatch(format!("`{}` is not a {}", text.as_str(), self.name())))
     }
@@ -291,7 +292,7 @@ pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
     BASE64.decode(text).ok()
 }
 
-fn read_array(reader: &mut Reader, scanner: &mut Scanner<'_>, depth: u32) -> Result<Value, Box<Fault>> {
+fn read_array(reader: &mut Reader, scanner: &mut Scanner<'_>, depth: u32) -> Result<Value, Fault> {
     scanner.expect(b'[')?;
     let depth = scanner.deeper(depth)?;
     let mut elements = Vec::new();
@@ -305,7 +306,7 @@ fn read_array(reader: &mut Reader, scanner: &mut Scanner<'_>, depth: u32) -> Res
     Ok(Value::Array(Arc::from(elements)))
 }
 
-fn read_map(reader: &mut Reader, scanner: &mut Scanner<'_>, depth: u32) -> Result<Value, Box<Fault>> {
+fn read_map(reader: &mut Reader, scanner: &mut Scanner<'_>, depth: u32) -> Result<Value, Fault> {
     scanner.expect(b'{')?;
     let depth = scanner.deeper(depth)?;
     let mut entries = BTreeMap::new();
@@ -331,7 +332,7 @@ fn digits(number: &Number<'_>) -> Option<Digits> {
 }
 
 #[inline]
-fn integer(number: &Number<'_>, ty: &'static str) -> Result<i64, Box<Fault>> {
+fn integer(number: &Number<'_>, ty: &'static str) -> Result<i64, Fault> {
     if number.integral && number.short {
         let value =
             if number.negative { 0_i64.checked_sub_unsigned(number.digits) } else { number.digits.try_into().ok() };
@@ -339,21 +340,24 @@ fn integer(number: &Number<'_>, ty: &'static str) -> Result<i64, Box<Fault>> {
     }
     let Some(digits) = digits(number) else { return Err(out_of_range(number, ty)) };
     // 1.0 and 1e3 are integers too: some writers spell all numbers like that.
-    digits.integer().ok_or_else(|| match number.integral {
-        true => out_of_range(number, ty),
-        false => Fault::mismatch(format!("{} is not an integer in the range of {ty}", number.text)),
+    digits.integer().ok_or_else(|| {
+        if number.integral {
+            return out_of_range(number, ty);
+        }
+        Fault::mismatch(format!("{} is not an integer in the range of {ty}", number.text))
     })
 }
 
 /// Clinger's fast path: digits and power are exact, so that the one operation rounds correctly.
 #[inline]
-fn double(number: &Number<'_>) -> Result<f64, Box<Fault>> {
-    if number.short && number.digits <= 1 << 53 {
-        if let Some(power) = EXACT_POWERS.get(number.exponent.unsigned_abs() as usize) {
-            let digits = number.digits as f64;
-            let value = if number.exponent < 0 { digits / power } else { digits * power };
-            return Ok(if number.negative { -value } else { value });
-        }
+fn double(number: &Number<'_>) -> Result<f64, Fault> {
+    if number.short
+        && number.digits <= 1 << 53
+        && let Some(power) = EXACT_POWERS.get(number.exponent.unsigned_abs() as usize)
+    {
+        let digits = number.digits as f64;
+        let value = if number.exponent < 0 { digits / power } else { digits * power };
+        return Ok(if number.negative { -value } else { value });
     }
     match number.text.parse::<f64>() {
         Ok(value) if value.is_finite() => Ok(value),
@@ -362,7 +366,7 @@ fn double(number: &Number<'_>) -> Result<f64, Box<Fault>> {
 }
 
 /// Microseconds of a number of milliseconds, whose fraction is cut below microseconds.
-fn epoch_millis(number: &Number<'_>) -> Result<i64, Box<Fault>> {
+fn epoch_millis(number: &Number<'_>) -> Result<i64, Fault> {
     if number.integral && number.short {
         let micros = integer(number, "TIMESTAMP")?.checked_mul(1000);
         return micros.ok_or_else(|| out_of_range(number, "TIMESTAMP"));
@@ -372,11 +376,11 @@ fn epoch_millis(number: &Number<'_>) -> Result<i64, Box<Fault>> {
 }
 
 #[cold]
-fn out_of_range(number: &Number<'_>, ty: &'static str) -> Box<Fault> {
+fn out_of_range(number: &Number<'_>, ty: &'static str) -> Fault {
     Fault::mismatch(format!("{} is out of the range of {ty}", number.text))
 }
 
 #[cold]
-fn not_a_decimal(text: &str, precision: u8, scale: u8) -> Box<Fault> {
+fn not_a_decimal(text: &str, precision: u8, scale: u8) -> Fault {
     Fault::mismatch(format!("`{text}` does not fit DECIMAL({precision},{scale})"))
 }

@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+use super::scanner::plain_length;
 use crate::format::{EncodeError, number, time};
 use crate::schema::{Schema, Type};
 use crate::value::Value;
@@ -140,9 +141,9 @@ fn write_base64(bytes: &[u8], into: &mut Vec<u8>) {
 fn write_string(text: &str, into: &mut Vec<u8>) {
     into.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(position) = rest.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
-        let (before, after) = rest.split_at(position);
-        into.extend_from_slice(before);
+    loop {
+        let (plain, after) = rest.split_at(plain_length(rest));
+        into.extend_from_slice(plain);
         let [special, after @ ..] = after else { break };
         match special {
             b'"' | b'\\' => into.extend_from_slice(&[b'\\', *special]),
@@ -157,6 +158,5 @@ fn write_string(text: &str, into: &mut Vec<u8>) {
         }
         rest = after;
     }
-    into.extend_from_slice(rest);
     into.push(b'"');
 }

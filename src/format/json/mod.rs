@@ -36,9 +36,12 @@ pub(super) use encode::{JsonEncoder, write_value};
 
 use super::DecodeError;
 
-/// Why a value cannot be read.
+/// Why a value cannot be read. A pointer, so that results on the hot path stay small.
 #[derive(Debug)]
-enum Fault {
+struct Fault(Box<Cause>);
+
+#[derive(Debug)]
+enum Cause {
     Malformed {
         reason: String,
     },
@@ -51,29 +54,29 @@ enum Fault {
 
 impl Fault {
     #[cold]
-    fn malformed(reason: String) -> Box<Self> {
-        Box::new(Self::Malformed { reason })
+    fn malformed(reason: String) -> Self {
+        Self(Box::new(Cause::Malformed { reason }))
     }
 
     #[cold]
-    fn mismatch(reason: String) -> Box<Self> {
-        Box::new(Self::Mismatch { path: String::new(), reason })
+    fn mismatch(reason: String) -> Self {
+        Self(Box::new(Cause::Mismatch { path: String::new(), reason }))
     }
 
     /// As seen from the value that holds the faulty one at `step`, such as `.name` or `[3]`.
     #[cold]
-    fn within(mut self: Box<Self>, step: &str) -> Box<Self> {
-        if let Self::Mismatch { path, .. } = &mut *self {
+    fn within(mut self, step: &str) -> Self {
+        if let Cause::Mismatch { path, .. } = &mut *self.0 {
             path.insert_str(0, step);
         }
         self
     }
 
     #[cold]
-    fn into_error(self, format: &'static str) -> DecodeError {
-        match self {
-            Self::Malformed { reason } => DecodeError::Malformed { format, reason },
-            Self::Mismatch { path, reason } => {
+    fn into_error(self) -> DecodeError {
+        match *self.0 {
+            Cause::Malformed { reason } => DecodeError::Malformed { format: "JSON", reason },
+            Cause::Mismatch { path, reason } => {
                 DecodeError::Column { column: path.trim_start_matches('.').to_owned(), reason }
             }
         }

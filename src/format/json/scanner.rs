@@ -57,7 +57,7 @@ impl Text<'_> {
 }
 
 impl<'a> Scanner<'a> {
-    pub fn new(bytes: &'a [u8]) -> Result<Self, Box<Fault>> {
+    pub fn new(bytes: &'a [u8]) -> Result<Self, Fault> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Self { text, bytes, at: 0 }),
             Err(error) => Err(Fault::malformed(format!("not UTF-8 at byte {}", error.valid_up_to()))),
@@ -110,24 +110,24 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    pub fn expect(&mut self, byte: u8) -> Result<(), Box<Fault>> {
+    pub fn expect(&mut self, byte: u8) -> Result<(), Fault> {
         if self.take(byte) { Ok(()) } else { Err(self.unexpected(&format!("`{}`", char::from(byte)))) }
     }
 
     /// Goes past `null`, `true` or `false`.
     #[inline]
-    pub fn literal(&mut self, word: &'static str) -> Result<(), Box<Fault>> {
+    pub fn literal(&mut self, word: &'static str) -> Result<(), Fault> {
         if self.take_exactly(word.as_bytes()) { Ok(()) } else { Err(self.unexpected("a value")) }
     }
 
     /// Nothing but white space is left.
-    pub fn end(&mut self) -> Result<(), Box<Fault>> {
+    pub fn end(&mut self) -> Result<(), Fault> {
         self.skip_space();
         if self.at == self.bytes.len() { Ok(()) } else { Err(self.unexpected("the end")) }
     }
 
     #[cold]
-    pub fn unexpected(&self, wanted: &str) -> Box<Fault> {
+    pub fn unexpected(&self, wanted: &str) -> Fault {
         let at = self.at;
         Fault::malformed(match self.text.get(at..).and_then(|rest| rest.chars().next()) {
             Some(found) => format!("expected {wanted} at byte {at}, found `{}`", found.escape_debug()),
@@ -152,18 +152,18 @@ impl<'a> Scanner<'a> {
     // ---- strings ---------------------------------------------------------------------------------------------------
 
     /// The bytes of a string token without its quotes, escapes checked but left as they are.
-    pub fn raw_string(&mut self) -> Result<&'a str, Box<Fault>> {
+    pub fn raw_string(&mut self) -> Result<&'a str, Fault> {
         self.string_token().map(|(raw, _)| raw)
     }
 
-    pub fn string(&mut self) -> Result<Text<'a>, Box<Fault>> {
+    pub fn string(&mut self) -> Result<Text<'a>, Fault> {
         let (raw, escaped) = self.string_token()?;
         if escaped { unescape(raw).map(Text::Unescaped) } else { Ok(Text::Plain(raw)) }
     }
 
     /// The content, and whether it has escapes.
     #[inline]
-    fn string_token(&mut self) -> Result<(&'a str, bool), Box<Fault>> {
+    fn string_token(&mut self) -> Result<(&'a str, bool), Fault> {
         if self.peek() != Some(b'"') {
             return Err(self.unexpected("a string"));
         }
@@ -188,7 +188,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn skip_escape(&mut self) -> Result<(), Box<Fault>> {
+    fn skip_escape(&mut self) -> Result<(), Fault> {
         let escape = self.bytes.get(self.at + 1..).unwrap_or_default();
         self.at += match escape {
             [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
@@ -201,7 +201,7 @@ impl<'a> Scanner<'a> {
     // ---- numbers ---------------------------------------------------------------------------------------------------
 
     #[inline]
-    pub fn number(&mut self) -> Result<Number<'a>, Box<Fault>> {
+    pub fn number(&mut self) -> Result<Number<'a>, Fault> {
         let start = self.at;
         let negative = self.peek() == Some(b'-');
         self.at += usize::from(negative);
@@ -258,7 +258,7 @@ impl<'a> Scanner<'a> {
     // ---- whole values ----------------------------------------------------------------------------------------------
 
     /// Goes past one value, which is next after white space.
-    pub fn skip_value(&mut self, depth: u32) -> Result<(), Box<Fault>> {
+    pub fn skip_value(&mut self, depth: u32) -> Result<(), Fault> {
         self.skip_space();
         match self.peek() {
             Some(b'"') => self.string_token().map(|_| ()),
@@ -289,7 +289,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    pub fn deeper(&self, depth: u32) -> Result<u32, Box<Fault>> {
+    pub fn deeper(&self, depth: u32) -> Result<u32, Fault> {
         if depth < MAX_DEPTH {
             Ok(depth + 1)
         } else {
@@ -299,18 +299,18 @@ impl<'a> Scanner<'a> {
 
     /// Whether another field of an object follows; `first` is of the caller's loop.
     #[inline]
-    pub fn next_field(&mut self, first: &mut bool) -> Result<bool, Box<Fault>> {
+    pub fn next_field(&mut self, first: &mut bool) -> Result<bool, Fault> {
         self.next_item(first, b'}', "`,` or `}`")
     }
 
     /// Whether another element of an array follows; `first` is of the caller's loop.
     #[inline]
-    pub fn next_element(&mut self, first: &mut bool) -> Result<bool, Box<Fault>> {
+    pub fn next_element(&mut self, first: &mut bool) -> Result<bool, Fault> {
         self.next_item(first, b']', "`,` or `]`")
     }
 
     #[inline]
-    fn next_item(&mut self, first: &mut bool, close: u8, wanted: &'static str) -> Result<bool, Box<Fault>> {
+    fn next_item(&mut self, first: &mut bool, close: u8, wanted: &'static str) -> Result<bool, Fault> {
         if *first {
             *first = false;
             return Ok(!self.take(close));
@@ -325,7 +325,7 @@ impl<'a> Scanner<'a> {
 /// How many leading bytes are neither a quote, a backslash nor a control character. Eight at a time: the lowest marked
 /// bit of each mask is exact (Bit Twiddling Hacks, "determine if a word has a byte less than n").
 #[inline]
-fn plain_length(bytes: &[u8]) -> usize {
+pub(super) fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
     let (words, tail) = bytes.as_chunks::<8>();
@@ -346,7 +346,7 @@ fn plain_length(bytes: &[u8]) -> usize {
 }
 
 /// Of a string whose escapes have been checked; only surrogates can still be wrong.
-pub(super) fn unescape(raw: &str) -> Result<CompactString, Box<Fault>> {
+pub(super) fn unescape(raw: &str) -> Result<CompactString, Fault> {
     let mut text = CompactString::with_capacity(raw.len());
     let mut rest = raw;
     while let Some((before, escape)) = rest.split_once('\\') {
@@ -369,7 +369,7 @@ pub(super) fn unescape(raw: &str) -> Result<CompactString, Box<Fault>> {
 }
 
 /// Of `uXXXX...`: the character, of two escapes where it is beyond the basic plane, and their length.
-fn unescape_unicode(escape: &str) -> Result<(char, usize), Box<Fault>> {
+fn unescape_unicode(escape: &str) -> Result<(char, usize), Fault> {
     let unit = |from: usize| escape.get(from..from + 4).and_then(|digits| u32::from_str_radix(digits, 16).ok());
     let first = unit(1);
     let character = match first {

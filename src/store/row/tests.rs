@@ -174,7 +174,10 @@ fn one_version_is_one_layout() {
 fn unknown_formats_and_layouts_are_refused() {
     let codec = only(&schema(&[("a", Type::Int)]));
     let refused = |bytes: &[u8]| codec.decode(bytes).unwrap_err().to_string();
-    assert_eq!(refused(&[2, 2, 0, 2]), "a stored row cannot be read: its format is 2; this version of Sidestream knows 1");
+    assert_eq!(
+        refused(&[2, 2, 0, 2]),
+        "a stored row cannot be read: its format is 2; this version of Sidestream knows 1"
+    );
     assert_eq!(refused(&[1, 4, 0, 2]), "a stored row cannot be read: its layout 2 is unknown");
     assert_eq!(refused(&[1, 2, 0, 2, 0]), "a stored row cannot be read: bytes are left over");
     assert_eq!(refused(&[]), "a stored row cannot be read: it ends too early");
