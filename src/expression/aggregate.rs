@@ -131,3 +131,8 @@ impl OverSet {
         unimplemented!()
     }
 }
+
+/// Whether a function's name is that of an aggregate, supported or not.
+pub fn is_aggregate(name: &str) -> bool {
+    matches!(name, "COUNT" | "SUM" | "AVG" | "MIN" | "MAX" | "FIRST" | "LAST" | "LAG")
+}

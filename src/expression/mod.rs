@@ -10,12 +10,35 @@
 //! - Names are resolved to slots once; evaluation does no look-up by name and, for everyday expressions, no allocation.
 
 pub mod aggregate;
+mod calendar;
+mod cast;
+mod check;
+mod eval;
+mod functions;
+mod join;
+pub mod order;
+mod parse;
+mod pattern;
+mod select;
+mod suggest;
+mod type_syntax;
+mod types;
 
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 pub use aggregate::{AggregateSet, KeptRow, OverSet, Retraction};
+pub use join::{JoinCondition, compile_join};
+pub use select::{SelectItem, compile_select};
+pub use type_syntax::{parse_columns, parse_type};
+
+use self::check::{Checker, Typed};
+use self::eval::Node;
 
 use crate::row::Origin;
 use crate::schema::{Column, Schema, Type};
@@ -97,7 +120,7 @@ pub enum EvalError {
     Function { function: &'static str, reason: String },
 }
 
-/// A compiled expression.
+/// A compiled expression. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Expression {
     pub ty: Type,
@@ -109,83 +132,106 @@ pub struct Expression {
     pub volatile: bool,
     /// As written.
     pub text: Arc<str>,
+    node: Arc<Node>,
 }
 
 impl Expression {
     /// A bare column.
     pub fn column(slot: usize, column: &Column) -> Self {
-        let _ = (slot, column);
-        unimplemented!()
+        Self {
+            ty: column.ty.clone(),
+            nullable: column.nullable,
+            slots: BTreeSet::from([slot]),
+            pseudo: PseudoColumns::default(),
+            volatile: false,
+            text: Arc::clone(&column.name),
+            node: Arc::new(Node::Column(slot)),
+        }
     }
 
     /// `Some(slot)` where the expression is a bare column.
     pub fn as_column(&self) -> Option<usize> {
-        None
+        match &*self.node {
+            Node::Column(slot) => Some(*slot),
+            _ => None,
+        }
+    }
+
+    /// `Some(value)` where the expression is a constant.
+    pub fn as_literal(&self) -> Option<&Value> {
+        match &*self.node {
+            Node::Literal(value) => Some(value),
+            _ => None,
+        }
     }
 
     pub fn eval(&self, env: &Env<'_>) -> Result<Value, EvalError> {
-        let _ = env;
-        unimplemented!()
+        self.node.eval(env).map_err(|error| *error)
+    }
+
+    /// As [`Self::eval`], borrowed from the row where the value stands there.
+    pub fn eval_ref<'a>(&'a self, env: &Env<'a>) -> Result<Cow<'a, Value>, EvalError> {
+        self.node.eval_ref(env).map_err(|error| *error)
     }
 
     /// Of a BOOLEAN expression: whether it is true. NULL does not hold.
     pub fn holds(&self, env: &Env<'_>) -> Result<bool, EvalError> {
-        let _ = env;
-        unimplemented!()
+        match self.node.eval_bool(env) {
+            Ok(value) => Ok(value == Some(true)),
+            Err(error) => Err(*error),
+        }
     }
-}
 
-/// One column of a select list.
-#[derive(Clone, Debug)]
-pub struct SelectItem {
-    pub name: Arc<str>,
-    pub expression: Expression,
-    /// Where it stands in the text (the whole `*` for a column that came from one).
-    pub span: Range<usize>,
+    fn new(typed: Typed, volatile: bool, text: &str) -> Self {
+        let (slots, pseudo) = typed.node.reads();
+        Self {
+            ty: typed.ty,
+            nullable: typed.nullable,
+            slots,
+            pseudo,
+            volatile,
+            text: Arc::from(text),
+            node: Arc::new(typed.node),
+        }
+    }
 }
 
 /// Compiles a scalar expression. All problems at once.
 pub fn compile(text: &str, scope: &Scope) -> Result<Expression, Vec<Problem>> {
-    let _ = (text, scope);
-    unimplemented!()
+    compile_as(text, scope, |_, typed| Some(typed))
 }
 
 /// Compiles an expression that must be BOOLEAN.
 pub fn compile_predicate(text: &str, scope: &Scope) -> Result<Expression, Vec<Problem>> {
-    let _ = (text, scope);
-    unimplemented!()
+    compile_as(text, scope, |checker, typed| checker.as_condition(typed))
 }
 
-/// Compiles a select list: `*`, `a.*`, `* EXCEPT (a, b)`, `expr AS name`, bare columns. A name that stands twice is a
-/// problem. An expression that is neither a column nor a function call needs `AS`.
-pub fn compile_select(text: &str, scope: &Scope) -> Result<Vec<SelectItem>, Vec<Problem>> {
-    let _ = (text, scope);
-    unimplemented!()
+/// Compiles an expression to a type, where that needs no CAST: an INT to a BIGINT, a text literal to a TIMESTAMP.
+pub fn compile_to(text: &str, scope: &Scope, ty: &Type) -> Result<Expression, Vec<Problem>> {
+    compile_as(text, scope, |checker, typed| checker.coerce(typed, ty))
 }
 
-/// The `on` of a join, taken apart.
-#[derive(Clone, Debug)]
-pub struct JoinCondition {
-    /// `left = right` conjuncts: the left over the left row, the right over the right row (slots from 0). At least one.
-    pub equalities: Vec<(Expression, Expression)>,
-    /// The other conjuncts, over both rows: left slots, then right slots.
-    pub residual: Option<Expression>,
+fn compile_as(
+    text: &str,
+    scope: &Scope,
+    settle: impl FnOnce(&mut Checker<'_>, Typed) -> Option<Typed>,
+) -> Result<Expression, Vec<Problem>> {
+    let mut checker = Checker::new(text, scope);
+    let syntax = parse::expression(checker.source)?;
+    let typed = checker.check(&syntax);
+    let typed = typed.and_then(|typed| settle(&mut checker, typed));
+    match typed {
+        Some(typed) if checker.problems.is_empty() => Ok(Expression::new(typed, checker.volatile, text)),
+        _ => Err(checker.into_problems()),
+    }
 }
 
-/// Compiles the `on` of a join. Both scopes number their slots from 0.
-pub fn compile_join(text: &str, left: &Scope, right: &Scope) -> Result<JoinCondition, Vec<Problem>> {
-    let _ = (text, left, right);
-    unimplemented!()
+/// Starts this thread's random generator anew: the same seed gives the same `RANDOM_*` values.
+pub fn seed_random(seed: u64) {
+    functions::random::seed(seed);
 }
 
-/// Parses `BIGINT NOT NULL`, `STRUCT<a INT, b STRING>` and so on: the type, and whether it is nullable.
-pub fn parse_type(text: &str) -> Result<(Type, bool), Problem> {
-    let _ = text;
-    unimplemented!()
-}
-
-/// Parses a DDL column list: `id BIGINT NOT NULL, p STRUCT<a INT, b STRING>`.
-pub fn parse_columns(text: &str) -> Result<Vec<Column>, Vec<Problem>> {
-    let _ = text;
-    unimplemented!()
+/// Every function by its signature, with what it does: for documentation and editors.
+pub fn function_signatures() -> impl Iterator<Item = (&'static str, &'static str)> {
+    functions::TABLE.iter().map(|function| (function.signature, function.does))
 }
