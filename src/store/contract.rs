@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 use super::memory::Memory;
+use super::mixed::Mixed;
 use super::rocksdb::{RocksDb, RocksDbSettings};
 use super::{
     Backend, ChangelogPosition, Direction, Error, KeyRange, RowWrite, SharedBackend, StorePartition, WriteBatch,
@@ -23,11 +24,21 @@ fn memory() -> Opened {
     Opened { backend: Arc::new(Memory::new()), _directory: None }
 }
 
-fn rocksdb() -> Opened {
+fn open_rocksdb(stores: &[u32]) -> (RocksDb, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let mut settings = RocksDbSettings::new(directory.path().join("rocksdb"), 16 << 20);
-    settings.stores = (0..3).map(|id| (StoreId(id), Arc::from(format!("store_{id}")))).collect();
-    Opened { backend: Arc::new(RocksDb::open(&settings).unwrap()), _directory: Some(directory) }
+    settings.stores = stores.iter().map(|id| (StoreId(*id), Arc::from(format!("store_{id}")))).collect();
+    (RocksDb::open(&settings).unwrap(), directory)
+}
+
+fn rocksdb() -> Opened {
+    let (backend, directory) = open_rocksdb(&[0, 1, 2]);
+    Opened { backend: Arc::new(backend), _directory: Some(directory) }
+}
+
+fn mixed() -> Opened {
+    let (rocksdb, directory) = open_rocksdb(&[0, 2]);
+    Opened { backend: Arc::new(Mixed::new(rocksdb, vec![StoreId(1)])), _directory: Some(directory) }
 }
 
 macro_rules! on_every_backend {
@@ -37,6 +48,9 @@ macro_rules! on_every_backend {
         }
         mod on_rocksdb {
             $(#[test] fn $test() { super::$test(&*super::rocksdb().backend); })+
+        }
+        mod on_both_at_once {
+            $(#[test] fn $test() { super::$test(&*super::mixed().backend); })+
         }
     };
 }

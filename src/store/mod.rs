@@ -15,6 +15,7 @@ mod contract;
 pub mod directory;
 pub mod key;
 pub mod memory;
+pub mod mixed;
 mod refusal;
 pub mod rocksdb;
 pub mod row;

@@ -130,15 +130,6 @@ impl StateDirectory {
         Ok(version)
     }
 
-    /// Carries the layouts of a renamed step's store over (`rename:` in a topology). The database moves separately.
-    pub fn rename_store(&mut self, from: &str, to: &str) -> Result<(), Error> {
-        self.change(|identity| {
-            if let Some(layouts) = identity.stores.remove(from) {
-                identity.stores.insert(to.to_owned(), layouts);
-            }
-        })
-    }
-
     /// Removes the database and keeps the identity: what [`Error::Corrupt`] asks for. It must be closed.
     pub fn discard_database(&mut self) -> Result<(), Error> {
         remove_database(&self.database_path())
@@ -376,8 +367,6 @@ mod tests {
         assert_eq!(directory.layout_version("totals", &columns(&["a", "b"])).unwrap(), 2);
         assert_eq!(directory.layout_version("totals", &columns(&["a"])).unwrap(), 1);
         assert_eq!(directory.layout_version("others", &columns(&["b", "a"])).unwrap(), 1);
-        directory.rename_store("totals", "sums").unwrap();
-        assert_eq!(directory.layout_version("sums", &columns(&["a", "b"])).unwrap(), 2);
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! - The write-ahead log is on and not synced: a crash of the process loses nothing, a power loss a suffix of writes, never
 //!   a part of one (EXACTLY-ONCE rule 19). RocksDB syncs older logs before it flushes one of several column families.
 //! - Rows of `write_bulk` skip the log; a position that counts on them is written only after they were flushed.
-//! - The write buffers stay below their limit plus one batch: a write that finds them full flushes first.
+//! - The write buffers stay below their limit plus one batch per writer, beside what open scans pin: a write that finds them
+//!   full flushes first.
 //! - Stores on disk that the plan does not name are opened, because RocksDB wants them all, and left alone.
 
 mod metadata;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::rocksdb::properties::{
-    ACTUAL_DELAYED_WRITE_RATE, ESTIMATE_TABLE_READERS_MEM, IS_WRITE_STOPPED, SIZE_ALL_MEM_TABLES,
+    ACTUAL_DELAYED_WRITE_RATE, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_TABLE_READERS_MEM, IS_WRITE_STOPPED,
 };
 use ::rocksdb::{Cache, ColumnFamily, ReadOptions, WriteBufferManager, WriteOptions};
 use parking_lot::Mutex;
@@ -143,7 +144,10 @@ impl RocksDb {
         Ok(())
     }
 
-    /// Returns with the write buffers below their limit: the largest are flushed, by one writer while the others wait.
+    /// Flushes the largest write buffers until they are below their limit, by one writer while the others wait.
+    ///
+    /// What an open scan pins is not freed by a flush: then the write goes on above the limit, rather than flush the same
+    /// few rows with every write or wait for a reader.
     fn make_room(&self) -> Result<(), Error> {
         if self.write_buffers.get_usage() < self.write_buffer_limit {
             return Ok(());
@@ -151,15 +155,16 @@ impl RocksDb {
         let _only_one = self.making_room.lock();
         let mut families = vec![self.metadata()?];
         families.extend(self.stores.iter().flatten().filter_map(|store| self.database.cf_handle(&store.family)));
+        // If none holds more than this, all of them together are a quarter of the limit, and not the cause.
+        let worthwhile = (self.write_buffer_limit / families.len() / 4) as u64;
         let mut by_size = Vec::with_capacity(families.len());
         for family in families {
-            let size =
-                self.database.property_int_value_cf(family, SIZE_ALL_MEM_TABLES).map_err(|error| using(&error))?;
-            by_size.push((size.unwrap_or(0), family));
+            let unflushed = self.database.property_int_value_cf(family, CUR_SIZE_ALL_MEM_TABLES);
+            by_size.push((unflushed.map_err(|error| using(&error))?.unwrap_or(0), family));
         }
-        by_size.sort_unstable_by_key(|(size, _)| std::cmp::Reverse(*size));
-        for (_, family) in by_size {
-            if self.write_buffers.get_usage() < self.write_buffer_limit {
+        by_size.sort_unstable_by_key(|(unflushed, _)| std::cmp::Reverse(*unflushed));
+        for (unflushed, family) in by_size {
+            if unflushed < worthwhile || self.write_buffers.get_usage() < self.write_buffer_limit {
                 break;
             }
             self.database.flush_cf(family).map_err(|error| using(&error))?;

@@ -275,14 +275,14 @@ fn many_column_families_share_one_small_budget() {
 }
 
 #[test]
-fn memory_stays_within_the_budget_under_millions_of_small_writes() {
+fn memory_stays_within_the_budget_under_a_million_small_writes() {
     const BUDGET: u64 = 16 << 20;
     let directory = tempfile::tempdir().unwrap();
     let names = ["a", "b", "c", "d"];
     let database = open(directory.path(), &names);
     let mut highest = 0;
     let mut key = 0u64;
-    for _ in 0..750 {
+    for _ in 0..500 {
         // Keys spread over the whole range, as hashes do.
         let batch = (0..2000u32).map(|row| {
             key += 1;
@@ -293,4 +293,64 @@ fn memory_stays_within_the_budget_under_millions_of_small_writes() {
         assert!(database.write_buffers.get_usage() <= database.write_buffer_limit + (1 << 20));
     }
     assert!(highest <= BUDGET + BUDGET / 8, "{highest} bytes");
+}
+
+#[test]
+fn writers_side_by_side_in_a_small_budget_all_come_through() {
+    let directory = tempfile::tempdir().unwrap();
+    let names = ["a", "b", "c", "d"];
+    let mut settings = settings(directory.path(), &names);
+    settings.memory_bytes = MINIMUM_MEMORY_BYTES;
+    let database = RocksDb::open(&settings).unwrap();
+    let value = vec![5; 400];
+    std::thread::scope(|scope| {
+        for writer in 0..4u32 {
+            let (database, value) = (&database, &value);
+            scope.spawn(move || {
+                for round in 0..12u32 {
+                    // Every writer into every store, and far more at once than a write buffer takes.
+                    let batch = (0..2000u32)
+                        .map(|row| put(at(row % 4, writer), [round.to_be_bytes(), row.to_be_bytes()].concat(), value));
+                    database.write(rows(batch)).unwrap();
+                }
+            });
+        }
+    });
+    assert!((0..16u32).all(|place| keys(&database, at(place % 4, place / 4)).len() == 6_000));
+}
+
+#[test]
+fn a_scan_left_open_does_not_stop_the_writers() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = open(directory.path(), &["a", "b"]);
+    database.write(rows([put(at(0, 0), b"1", b"v"), put(at(0, 0), b"2", b"v")])).unwrap();
+    let (began, beginning) = std::sync::mpsc::channel();
+    let (written, writing) = std::sync::mpsc::channel();
+    let minute = std::time::Duration::from_mins(1);
+    std::thread::scope(|scope| {
+        let database = &database;
+        let scanned = scope.spawn(move || {
+            let mut seen = 0;
+            let visit = &mut |_: &[u8], _: &[u8]| {
+                if seen == 0 {
+                    began.send(()).unwrap();
+                    writing.recv_timeout(minute).unwrap();
+                }
+                seen += 1;
+                std::ops::ControlFlow::Continue(())
+            };
+            database.scan(at(0, 0), KeyRange { from: b"", to: None }, Direction::Forward, visit).unwrap();
+            seen
+        });
+        beginning.recv_timeout(minute).unwrap();
+        let value = vec![5; 1000];
+        for round in 0..40u32 {
+            let batch =
+                (0..1000u32).map(|row| put(at(row % 2, 0), [round.to_be_bytes(), row.to_be_bytes()].concat(), &value));
+            database.write(rows(batch)).unwrap();
+        }
+        written.send(()).unwrap();
+        // It sees the partition as it was when it began.
+        assert_eq!(scanned.join().unwrap(), 2);
+    });
 }
