@@ -9,8 +9,8 @@ use sidestream::ids::{EventTime, Offset, Partition, TopicName, TopicPartition};
 use sidestream::limits;
 use sidestream::log::kafka::{KafkaLog, KafkaSettings};
 use sidestream::log::{
-    Cleanup, FetchSlot, Fetched, Fetcher, Leave, Log, Membership, MembershipSettings, NewTopic, OffsetCommit,
-    OffsetQuery, OutgoingRecord, OwnershipEvent, Producer, ProducerSettings,
+    Cleanup, Error, FetchSlot, Fetched, Fetcher, Leave, Log, Membership, MembershipSettings, NewTopic, Next,
+    OffsetCommit, OffsetQuery, Outcome, OutgoingRecord, OwnershipEvent, Producer, ProducerSettings,
 };
 
 use support::broker;
@@ -48,8 +48,8 @@ fn producer(log: &KafkaLog, transactional_id: &str) -> Box<dyn Producer> {
     producer
 }
 
-fn member(log: &KafkaLog, group: &str, topics: &[TopicName]) -> Box<dyn Membership> {
-    log.join(&MembershipSettings {
+fn membership_settings(group: &str, topics: &[TopicName]) -> MembershipSettings {
+    MembershipSettings {
         group: group.to_owned(),
         client_id: "test".to_owned(),
         instance_id: None,
@@ -57,8 +57,18 @@ fn member(log: &KafkaLog, group: &str, topics: &[TopicName]) -> Box<dyn Membersh
         session_timeout: Duration::from_secs(6),
         heartbeat_interval: Duration::from_millis(200),
         max_poll_interval: Duration::from_secs(60),
-    })
-    .unwrap()
+    }
+}
+
+fn member(log: &KafkaLog, group: &str, topics: &[TopicName]) -> Box<dyn Membership> {
+    log.join(&membership_settings(group, topics)).unwrap()
+}
+
+/// A member that owns its topic's one partition.
+fn owner(log: &KafkaLog, input: &TopicName) -> Box<dyn Membership> {
+    let mut membership = member(log, &unique("group"), std::slice::from_ref(input));
+    own(&mut *membership, &mut Vec::new(), 1);
+    membership
 }
 
 /// Polls and acknowledges until the member owns `count` partitions.
@@ -146,4 +156,339 @@ fn a_transaction_of_records_and_offsets_is_committed_as_one() {
     let stored = stored[0].clone().expect("a committed offset");
     assert_eq!((stored.offset, stored.metadata.as_str()), (Offset(42), "here"));
     membership.close(Leave::Now).unwrap();
+}
+
+#[test]
+fn a_stale_generation_is_refused_and_nothing_of_the_transaction_is_seen() {
+    let log = log();
+    let (input, output) = (topic(&log, "input", 2), topic(&log, "output", 1));
+    let group = unique("group");
+    let mut first = member(&log, &group, std::slice::from_ref(&input));
+    let mut owned_first = Vec::new();
+    own(&mut *first, &mut owned_first, 2);
+    let stale = first.group().metadata().expect("a member");
+
+    let mut second = member(&log, &group, std::slice::from_ref(&input));
+    let mut owned_second = Vec::new();
+    eventually("the second member gets its share", PATIENCE, || {
+        follow(&mut *first, &mut owned_first);
+        follow(&mut *second, &mut owned_second);
+        (owned_second.len() == 1).then_some(())
+    });
+
+    let mut producer = producer(&log, &unique("id"));
+    let handle = producer.topic(&output).unwrap();
+    producer.begin().unwrap();
+    producer.send(handle, Partition(0), record(b"stale")).unwrap();
+    let failure = producer.commit(&[offset(&input, 1)], &stale).unwrap_err();
+    assert_eq!(failure.outcome, Outcome::Aborted);
+    assert!(matches!(failure.error, Error::StaleGeneration { .. }), "{failure}");
+    producer.abort().unwrap();
+
+    // The same producer goes on with the group's present metadata.
+    producer.begin().unwrap();
+    producer.send(handle, Partition(0), record(b"fresh")).unwrap();
+    let fresh = first.group().metadata().expect("a member");
+    producer.commit(&[offset(&input, 1)], &fresh).unwrap();
+    let partition = TopicPartition::new(output, Partition(0));
+    let mut fetcher = log.fetcher("test").unwrap();
+    fetcher.assign(FetchSlot(0), &partition, Offset::ZERO).unwrap();
+    assert_eq!(read(&log, &mut *fetcher, FetchSlot(0), &partition), ["fresh"]);
+}
+
+#[test]
+fn a_producer_whose_id_was_taken_over_is_fenced() {
+    let log = log();
+    let (input, output) = (topic(&log, "input", 1), topic(&log, "output", 1));
+    let membership = owner(&log, &input);
+    let metadata = membership.group().metadata().expect("a member");
+    let id = unique("id");
+    let mut old = producer(&log, &id);
+    let handle = old.topic(&output).unwrap();
+    old.begin().unwrap();
+    old.send(handle, Partition(0), record(b"old")).unwrap();
+
+    let mut new = producer(&log, &id);
+    let failure = old.commit(&[offset(&input, 1)], &metadata).unwrap_err();
+    assert_eq!(failure.error.next(), Next::RecreateProducer, "{failure}");
+
+    let handle = new.topic(&output).unwrap();
+    new.begin().unwrap();
+    new.send(handle, Partition(0), record(b"new")).unwrap();
+    new.commit(&[offset(&input, 1)], &metadata).unwrap();
+    let partition = TopicPartition::new(output, Partition(0));
+    let mut fetcher = log.fetcher("test").unwrap();
+    fetcher.assign(FetchSlot(0), &partition, Offset::ZERO).unwrap();
+    assert_eq!(read(&log, &mut *fetcher, FetchSlot(0), &partition), ["new"]);
+}
+
+#[test]
+fn an_open_transaction_of_a_killed_producer_is_aborted_by_its_successors_init() {
+    let log = log();
+    let output = topic(&log, "output", 1);
+    let partition = TopicPartition::new(output.clone(), Partition(0));
+    let id = unique("id");
+    let mut killed = producer(&log, &id);
+    let handle = killed.topic(&output).unwrap();
+    killed.begin().unwrap();
+    killed.send(handle, Partition(0), record(b"lost")).unwrap();
+    eventually("the record is in the log", PATIENCE, || {
+        killed.poll(STEP);
+        (killed.queued_bytes() == 0).then_some(())
+    });
+    drop(killed);
+
+    let mut fetcher = log.fetcher("test").unwrap();
+    fetcher.assign(FetchSlot(0), &partition, Offset::ZERO).unwrap();
+    let _successor = producer(&log, &id);
+    // Ends behind the aborted record and its marker, without having handed out either.
+    assert!(read(&log, &mut *fetcher, FetchSlot(0), &partition).is_empty());
+    assert!(log.offsets(OffsetQuery::End, &[partition]).unwrap()[0] >= Offset(1));
+}
+
+#[test]
+fn committed_offsets_are_not_answered_while_a_transaction_may_change_them() {
+    let log = log();
+    let (input, output) = (topic(&log, "input", 1), topic(&log, "output", 1));
+    let membership = owner(&log, &input);
+    let metadata = membership.group().metadata().expect("a member");
+    let mut producer = producer(&log, &unique("id"));
+    let handle = producer.topic(&output).unwrap();
+    for round in 1..=20 {
+        producer.begin().unwrap();
+        producer.send(handle, Partition(0), record(b"x")).unwrap();
+        producer.commit(&[offset(&input, round)], &metadata).unwrap();
+        let stored = log.committed(&metadata.group, &[TopicPartition::new(input.clone(), Partition(0))]).unwrap();
+        assert_eq!(stored[0].as_ref().map(|stored| stored.offset), Some(Offset(round)));
+    }
+}
+
+#[test]
+fn partitions_move_to_a_new_member_one_by_one() {
+    let log = log();
+    let input = topic(&log, "input", 4);
+    let group = unique("group");
+    let mut first = member(&log, &group, std::slice::from_ref(&input));
+    let mut owned_first = Vec::new();
+    own(&mut *first, &mut owned_first, 4);
+    let mut second = member(&log, &group, std::slice::from_ref(&input));
+    let mut owned_second = Vec::new();
+    let mut smallest = owned_first.len();
+    eventually("the partitions are shared", PATIENCE, || {
+        follow(&mut *first, &mut owned_first);
+        follow(&mut *second, &mut owned_second);
+        assert!(owned_first.iter().all(|partition| !owned_second.contains(partition)), "owned by both");
+        smallest = smallest.min(owned_first.len());
+        (owned_second.len() == 2).then_some(())
+    });
+    // What stays was never given up.
+    assert_eq!((owned_first.len(), smallest), (2, 2));
+
+    let description = log.describe_group(&group).unwrap();
+    assert_eq!(description.members.len(), 2);
+    assert!(description.members.iter().all(|member| member.client_id == "test" && member.assignment.len() == 2));
+
+    second.close(Leave::Now).unwrap();
+    own(&mut *first, &mut owned_first, 4);
+}
+
+#[test]
+fn a_revocation_waits_for_its_acknowledgement() {
+    let log = log();
+    let input = topic(&log, "input", 2);
+    let group = unique("group");
+    let mut first = member(&log, &group, std::slice::from_ref(&input));
+    own(&mut *first, &mut Vec::new(), 2);
+    let mut second = member(&log, &group, std::slice::from_ref(&input));
+    let mut owned_second = Vec::new();
+    let event = eventually("a partition is revoked", PATIENCE, || {
+        follow(&mut *second, &mut owned_second);
+        first.poll(STEP).unwrap()
+    });
+    let OwnershipEvent::Revoked(revoked) = &event else { panic!("{event:?}") };
+    assert_eq!(revoked.len(), 1);
+    // A commit for it is still accepted: the member's metadata is that of the group.
+    let metadata = first.group().metadata().expect("a member");
+    let commit = OffsetCommit { partition: revoked[0].clone(), offset: Offset(5), metadata: String::new() };
+    first.group().commit(std::slice::from_ref(&commit), &metadata).unwrap();
+    for _ in 0..20 {
+        follow(&mut *second, &mut owned_second);
+        assert!(owned_second.is_empty());
+    }
+    first.acknowledge(&event).unwrap();
+    eventually("the partition has moved", PATIENCE, || {
+        follow(&mut *first, &mut Vec::new());
+        follow(&mut *second, &mut owned_second);
+        (owned_second == *revoked).then_some(())
+    });
+    let stored = log.committed(&group, revoked).unwrap();
+    assert_eq!(stored[0].as_ref().map(|stored| stored.offset), Some(Offset(5)));
+}
+
+#[test]
+fn a_member_that_is_not_polled_loses_its_partitions() {
+    let log = log();
+    let input = topic(&log, "input", 1);
+    let settings = MembershipSettings {
+        max_poll_interval: Duration::from_secs(6),
+        ..membership_settings(&unique("group"), std::slice::from_ref(&input))
+    };
+    let mut membership = log.join(&settings).unwrap();
+    let mut owned = Vec::new();
+    own(&mut *membership, &mut owned, 1);
+    let group = membership.group();
+    eventually("the member has no place in the group", PATIENCE, || group.metadata().is_none().then_some(()));
+    let event = eventually("the loss is told", PATIENCE, || membership.poll(STEP).unwrap());
+    assert_eq!(event, OwnershipEvent::Lost(owned));
+    membership.acknowledge(&event).unwrap();
+    own(&mut *membership, &mut Vec::new(), 1);
+    assert!(group.metadata().is_some());
+}
+
+#[test]
+fn a_second_process_with_the_same_instance_id_fences_the_first() {
+    let log = log();
+    let input = topic(&log, "input", 1);
+    let settings = MembershipSettings {
+        instance_id: Some("same".to_owned()),
+        ..membership_settings(&unique("group"), std::slice::from_ref(&input))
+    };
+    let mut first = log.join(&settings).unwrap();
+    own(&mut *first, &mut Vec::new(), 1);
+    assert_eq!(first.group().metadata().expect("a member").instance_id.as_deref(), Some("same"));
+    let mut second = log.join(&settings).unwrap();
+    own(&mut *second, &mut Vec::new(), 1);
+    let error = eventually("the first is fenced", PATIENCE, || first.poll(STEP).err());
+    assert_eq!(error.next(), Next::Fenced, "{error}");
+}
+
+#[test]
+fn a_record_that_its_topic_refuses_is_the_reason_of_the_failed_commit() {
+    let log = log();
+    let input = topic(&log, "input", 1);
+    let small = TopicName::new(unique("small"));
+    log.create_topic(&NewTopic {
+        name: small.clone(),
+        partitions: 1,
+        replication: None,
+        cleanup: Cleanup::Delete,
+        config: vec![("max.message.bytes".to_owned(), "1000".to_owned())],
+    })
+    .unwrap();
+    let membership = owner(&log, &input);
+    let metadata = membership.group().metadata().expect("a member");
+    let mut producer = producer(&log, &unique("id"));
+    let handle = producer.topic(&small).unwrap();
+    producer.begin().unwrap();
+    producer.send(handle, Partition(0), record(&[b'x'; 5_000])).unwrap();
+    let failure = producer.commit(&[offset(&input, 1)], &metadata).unwrap_err();
+    assert_eq!(failure.outcome, Outcome::Aborted);
+    assert!(matches!(&failure.error, Error::RecordRefused { topic, .. } if *topic == small), "{failure}");
+    producer.abort().unwrap();
+
+    producer.begin().unwrap();
+    producer.send(handle, Partition(0), record(b"small")).unwrap();
+    let committed = producer.commit(&[offset(&input, 1)], &metadata).unwrap();
+    assert_eq!(committed.ends.len(), 1);
+    assert_eq!(producer.queued_bytes(), 0);
+}
+
+#[test]
+fn a_topic_that_does_not_exist_is_named() {
+    let log = log();
+    let missing = TopicName::new(unique("missing"));
+    let expected = Error::TopicMissing { topic: missing.clone() };
+    assert_eq!(log.describe_topics(std::slice::from_ref(&missing)).unwrap(), [None]);
+    assert_eq!(producer(&log, &unique("id")).topic(&missing).unwrap_err(), expected);
+    let partition = TopicPartition::new(missing.clone(), Partition(0));
+    assert_eq!(log.offsets(OffsetQuery::End, std::slice::from_ref(&partition)).unwrap_err(), expected);
+    log.delete_topics(std::slice::from_ref(&missing)).unwrap();
+    let mut fetcher = log.fetcher("test").unwrap();
+    fetcher.assign(FetchSlot(1), &partition, Offset::ZERO).unwrap();
+    let failed = eventually("the reader is told", PATIENCE, || {
+        let mut fetched = Vec::new();
+        fetcher.fetch(&mut fetched, 10, STEP).unwrap();
+        fetched.pop()
+    });
+    assert!(matches!(&failed, Fetched::Failed(FetchSlot(1), error) if *error == expected), "{failed:?}");
+}
+
+#[test]
+fn what_a_broker_describes_is_what_was_created() {
+    let log = log();
+    let name = TopicName::new(unique("described"));
+    let new = NewTopic {
+        name: name.clone(),
+        partitions: 3,
+        replication: Some(1),
+        cleanup: Cleanup::Compact,
+        config: vec![("delete.retention.ms".to_owned(), "604800000".to_owned())],
+    };
+    log.create_topic(&new).unwrap();
+    assert_eq!(log.create_topic(&new).unwrap_err(), Error::TopicExists { topic: name.clone() });
+    let described = log.describe_topics(&[TopicName::new(unique("missing")), name.clone()]).unwrap();
+    let [None, Some(found)] = described.as_slice() else { panic!("{described:?}") };
+    assert_eq!((found.name.clone(), found.partitions, found.cleanup), (name.clone(), 3, Cleanup::Compact));
+    assert_eq!((found.delete_retention_ms, found.max_message_bytes), (604_800_000, limits::DEFAULT_MAX_MESSAGE_BYTES));
+    assert!(!log.cluster_id().unwrap().is_empty());
+
+    log.delete_topics(std::slice::from_ref(&name)).unwrap();
+    eventually("the topic is gone", PATIENCE, || {
+        log.describe_topics(std::slice::from_ref(&name)).unwrap()[0].is_none().then_some(())
+    });
+    log.create_topic(&new).unwrap();
+    let again = log.describe_topics(std::slice::from_ref(&name)).unwrap();
+    assert_ne!(again[0].as_ref().map(|topic| &topic.id), Some(&found.id), "another topic has another id");
+}
+
+#[test]
+fn a_broker_restart_is_survived_by_every_client() {
+    let mut broker = broker::Broker::start();
+    let log = KafkaLog::new(KafkaSettings::new(broker.brokers())).unwrap();
+    let (input, output) = (topic(&log, "input", 1), topic(&log, "output", 1));
+    let partition = TopicPartition::new(output.clone(), Partition(0));
+    let mut membership = member(&log, &unique("group"), std::slice::from_ref(&input));
+    let mut owned = Vec::new();
+    own(&mut *membership, &mut owned, 1);
+    let mut producer = producer(&log, &unique("id"));
+    let handle = producer.topic(&output).unwrap();
+    let mut fetcher = log.fetcher("test").unwrap();
+    fetcher.assign(FetchSlot(0), &partition, Offset::ZERO).unwrap();
+    producer.begin().unwrap();
+    producer.send(handle, Partition(0), record(b"before")).unwrap();
+    producer.commit(&[offset(&input, 1)], &membership.group().metadata().expect("a member")).unwrap();
+    assert_eq!(read(&log, &mut *fetcher, FetchSlot(0), &partition), ["before"]);
+
+    broker.kill9();
+    broker.run();
+
+    // The group comes back by itself; a broker that restarts may drop the member, whose partitions are then lost and
+    // assigned again.
+    eventually("the member commits", PATIENCE, || {
+        match membership.poll(STEP) {
+            Ok(Some(event)) => membership.acknowledge(&event).unwrap(),
+            Ok(None) => {}
+            Err(error) => assert_eq!(error.next(), Next::Retry, "{error}"),
+        }
+        let metadata = membership.group().metadata()?;
+        producer.begin().ok()?;
+        producer.send(handle, Partition(0), record(b"after")).unwrap();
+        match producer.commit(&[offset(&input, 2)], &metadata) {
+            Ok(_) => Some(()),
+            Err(failure) => {
+                assert_eq!(failure.outcome, Outcome::Aborted, "{failure}");
+                producer.abort().unwrap();
+                None
+            }
+        }
+    });
+    assert_eq!(read(&log, &mut *fetcher, FetchSlot(0), &partition), ["after"]);
+}
+
+#[test]
+fn a_log_that_is_away_is_unreachable_within_the_time_allowed() {
+    let log = KafkaLog::new(KafkaSettings::new("127.0.0.1:1")).unwrap();
+    let error = log.cluster_id().unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert_eq!(error.next(), Next::Retry);
 }

@@ -1,14 +1,15 @@
 //! Topics, offsets and groups, asked for or changed from outside of any of them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::error::{Subject, translate};
+use super::error::{Subject, leader_is_stale, translate};
 use super::native::admin::{self, TopicFacts};
 use super::native::partitions::Entry;
-use super::native::{Client, Code, NativeError, group};
+use super::native::{Client, Code, NativeError, Topic, group};
 use crate::ids::{Offset, TopicName, TopicPartition};
 use crate::limits;
 use crate::log::{
@@ -159,7 +160,18 @@ impl Admin {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
-        let entries = self.checked(admin::list_offsets(&self.client, partitions, spec, WAIT))?;
+        let ask = || admin::list_offsets(&self.client, partitions, spec, WAIT);
+        let mut answer = ask();
+        let stale = match &answer {
+            Ok(entries) => entries.iter().any(|entry| leader_is_stale(entry.code)),
+            Err(error) => leader_is_stale(error.code),
+        };
+        if stale {
+            // The admin client does not refresh by itself what it knows of leaders.
+            self.refresh_leaders(partitions)?;
+            answer = ask();
+        }
+        let entries = self.checked(answer)?;
         in_order(partitions, entries)
             .map(|(partition, entry)| {
                 let missing = || Error::TopicMissing { topic: partition.topic.clone() };
@@ -168,6 +180,15 @@ impl Admin {
                 Ok(entry.offset)
             })
             .collect()
+    }
+
+    fn refresh_leaders(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        let topics: BTreeSet<&TopicName> = partitions.iter().map(|partition| &partition.topic).collect();
+        for name in topics {
+            let counted = Topic::new(&self.client, name.as_str()).and_then(|topic| topic.partition_count(WAIT));
+            counted.map_err(|error| self.error(&error, Subject::Topic(name)))?;
+        }
+        Ok(())
     }
 
     pub fn describe_group(&self, group: &str) -> Result<GroupDescription, Error> {

@@ -49,7 +49,19 @@ fn meaning(code: Code) -> Meaning {
         | Code::ALL_BROKERS_DOWN
         | Code::RESOLVE
         | Code::WAIT_COORD
+        | Code::NOENT
         | Code::LEADER_NOT_AVAILABLE
+        | Code::NOT_LEADER_OR_FOLLOWER
+        | Code::FENCED_LEADER_EPOCH
+        | Code::UNKNOWN_LEADER_EPOCH
+        | Code::OFFSET_NOT_AVAILABLE
+        | Code::BROKER_NOT_AVAILABLE
+        | Code::REPLICA_NOT_AVAILABLE
+        | Code::NOT_ENOUGH_REPLICAS
+        | Code::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+        | Code::NETWORK_EXCEPTION
+        | Code::NOT_CONTROLLER
+        | Code::KAFKA_STORAGE_ERROR
         | Code::COORDINATOR_LOAD_IN_PROGRESS
         | Code::COORDINATOR_NOT_AVAILABLE
         | Code::NOT_COORDINATOR => Meaning::Unreachable,
@@ -94,6 +106,18 @@ fn meaning(code: Code) -> Meaning {
 /// The request's answer may still come, or have been lost: nobody knows what it did.
 pub fn leaves_doubt(code: Code) -> bool {
     matches!(meaning(code), Meaning::Unreachable | Meaning::TimedOut)
+}
+
+/// The client asked the wrong broker: it has to learn anew who leads the partition.
+pub fn leader_is_stale(code: Code) -> bool {
+    matches!(
+        code,
+        Code::NOENT
+            | Code::LEADER_NOT_AVAILABLE
+            | Code::NOT_LEADER_OR_FOLLOWER
+            | Code::FENCED_LEADER_EPOCH
+            | Code::UNKNOWN_LEADER_EPOCH
+    )
 }
 
 /// `problem` is the last trouble that the client reported: it explains a time-out.

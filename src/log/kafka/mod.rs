@@ -29,9 +29,8 @@ use self::fetcher::KafkaFetcher;
 use self::membership::{KafkaMembership, Lifetime};
 use self::native::consume::Consumer;
 use self::native::group::Member;
-use self::native::produce::Producer as NativeProducer;
 use self::native::{Client, Kind, NativeError};
-use self::producer::KafkaProducer;
+use self::producer::{Guarantee, KafkaProducer, Transaction};
 use super::{
     CommittedOffset, Error, Fetcher, GroupDescription, Log, Membership, MembershipSettings, NewTopic, OffsetQuery,
     Producer, ProducerSettings, TopicDescription,
@@ -162,11 +161,12 @@ impl Log for KafkaLog {
 
     fn producer(&self, settings: &ProducerSettings) -> Result<Box<dyn Producer>, Error> {
         let properties = Properties::new(&self.settings, &settings.name).producing(settings).finish();
-        let native = NativeProducer::new(&properties).map_err(|error| setting(&error))?;
-        Ok(Box::new(match settings.transactional_id {
-            Some(_) => KafkaProducer::transactional(native),
-            None => KafkaProducer::at_least_once(native),
-        }))
+        let guarantee = match settings.transactional_id {
+            Some(_) => Guarantee::ExactlyOnce(Transaction::None),
+            None => Guarantee::AtLeastOnce,
+        };
+        let producer = KafkaProducer::new(properties, guarantee).map_err(|error| setting(&error))?;
+        Ok(Box::new(producer))
     }
 
     fn join(&self, settings: &MembershipSettings) -> Result<Box<dyn Membership>, Error> {
@@ -230,6 +230,8 @@ impl Properties {
             .default("queued.min.messages", limits::FETCH_QUEUE_RECORDS)
             .default("queued.max.messages.kbytes", (settings.fetch_queue_bytes / 1024).max(1))
             .default("fetch.max.bytes", settings.fetch_queue_bytes.max(limits::DEFAULT_MAX_MESSAGE_BYTES))
+            // A topic is made and seen before it is read: unknown means missing, and is told soon.
+            .default("topic.metadata.propagation.max.ms", "5000")
             .fixed("enable.partition.eof", "true")
     }
 

@@ -8,6 +8,7 @@
 //!
 //! Invariant: between `begin` and the end of `commit` or `abort`, `touched` lists each partition written to, once.
 
+use std::fmt;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -28,9 +29,10 @@ const DRAIN_STEP: Duration = Duration::from_millis(1);
 /// How many steps pass between two looks at the transaction's state.
 const STEPS_PER_LOOK: u32 = 20;
 
-#[derive(Debug)]
 pub struct KafkaProducer {
     native: NativeProducer,
+    /// To make the client again; may hold secrets.
+    properties: Vec<(String, String)>,
     guarantee: Guarantee,
     topics: Vec<Topic>,
     by_name: FxHashMap<TopicName, TopicHandle>,
@@ -38,12 +40,16 @@ pub struct KafkaProducer {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Guarantee {
+pub enum Guarantee {
     /// Idempotent, without transactions.
     AtLeastOnce,
-    Transactional {
-        open: bool,
-    },
+    ExactlyOnce(Transaction),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transaction {
+    None,
+    Open,
 }
 
 #[derive(Debug)]
@@ -60,17 +66,17 @@ struct PartitionState {
     touched: bool,
 }
 
+impl fmt::Debug for KafkaProducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KafkaProducer({:?}, {:?})", self.native, self.guarantee)
+    }
+}
+
 impl KafkaProducer {
-    pub fn transactional(native: NativeProducer) -> Self {
-        Self::new(native, Guarantee::Transactional { open: false })
-    }
-
-    pub fn at_least_once(native: NativeProducer) -> Self {
-        Self::new(native, Guarantee::AtLeastOnce)
-    }
-
-    fn new(native: NativeProducer, guarantee: Guarantee) -> Self {
-        Self { native, guarantee, topics: Vec::new(), by_name: FxHashMap::default(), touched: Vec::new() }
+    pub fn new(properties: Vec<(String, String)>, guarantee: Guarantee) -> Result<Self, NativeError> {
+        let native = NativeProducer::new(&properties)?;
+        let (topics, by_name, touched) = (Vec::new(), FxHashMap::default(), Vec::new());
+        Ok(Self { native, properties, guarantee, topics, by_name, touched })
     }
 
     fn error(&self, error: &NativeError, subject: Subject<'_>) -> Error {
@@ -131,7 +137,7 @@ impl KafkaProducer {
     /// What makes further waiting pointless.
     fn broken(&self) -> Option<NativeError> {
         match self.guarantee {
-            Guarantee::Transactional { .. } => self.native.transaction_error(),
+            Guarantee::ExactlyOnce(_) => self.native.transaction_error(),
             Guarantee::AtLeastOnce => self.native.client().fatal_error(),
         }
     }
@@ -175,6 +181,35 @@ impl KafkaProducer {
         Err(self.before_commit(&error, Subject::Cluster))
     }
 
+    /// Whatever went wrong, what the broker made of it is known only to a new producer's `init`.
+    fn beyond_repair(&self, error: &NativeError) -> Error {
+        match self.error(error, Subject::Cluster) {
+            fenced @ Error::ProducerFenced { .. } => fenced,
+            other => Error::ClientFailed { reason: other.to_string() },
+        }
+    }
+
+    /// Aborts by taking over the transactional id.
+    ///
+    /// A record that the broker refused leaves a gap in its partition's sequence numbers, and the next transaction
+    /// would be aborted for it (`OUT_OF_ORDER_SEQUENCE_NUMBER`); a new client starts with a new epoch.
+    fn replace_client(&mut self) -> Result<(), Error> {
+        let mut native = NativeProducer::new(&self.properties).map_err(|error| self.beyond_repair(&error))?;
+        let initialised = native.init_transactions(limits::LOG_REQUEST_TIMEOUT);
+        initialised.map_err(|error| self.beyond_repair(&error))?;
+        for topic in &mut self.topics {
+            let name = &topic.name;
+            let added = native.add_topic(name.as_str());
+            topic.native = added.map_err(|error| translate(&error, Subject::Topic(name), None))?;
+            for state in &mut topic.partitions {
+                *state = PartitionState { cell: native.add_cell(), sent_bytes: 0, touched: false };
+            }
+        }
+        self.touched.clear();
+        self.native = native;
+        Ok(())
+    }
+
     fn take_ends(&mut self) -> Committed {
         let ends = self
             .touched()
@@ -216,13 +251,10 @@ impl Producer for KafkaProducer {
     }
 
     fn begin(&mut self) -> Result<(), Error> {
-        let Guarantee::Transactional { open } = &mut self.guarantee else { return Ok(()) };
-        debug_assert!(!*open, "a transaction is open already");
-        *open = true;
-        if let Err(error) = self.native.begin_transaction() {
-            self.guarantee = Guarantee::Transactional { open: false };
-            return Err(self.error(&error, Subject::Cluster));
-        }
+        let Guarantee::ExactlyOnce(transaction) = self.guarantee else { return Ok(()) };
+        debug_assert_eq!(transaction, Transaction::None, "a transaction is open already");
+        self.native.begin_transaction().map_err(|error| self.error(&error, Subject::Cluster))?;
+        self.guarantee = Guarantee::ExactlyOnce(Transaction::Open);
         Ok(())
     }
 
@@ -283,29 +315,29 @@ impl Producer for KafkaProducer {
         if let Some(failure) = self.delivery_failure(drained) {
             return Err(failure);
         }
-        if let Guarantee::Transactional { .. } = self.guarantee {
+        if let Guarantee::ExactlyOnce(_) = self.guarantee {
             if let Err(error) = self.native.commit_transaction() {
                 // Refused for a lost record: the one answer that is given before the commit is asked for.
                 let outcome = if error.code == Code::INCONSISTENT { Outcome::Aborted } else { Outcome::Unknown };
                 return Err(CommitFailure { outcome, error: self.error(&error, Subject::Cluster) });
             }
-            self.guarantee = Guarantee::Transactional { open: false };
+            self.guarantee = Guarantee::ExactlyOnce(Transaction::None);
         }
         self.native.client().forget_problem();
         Ok(self.take_ends())
     }
 
     fn abort(&mut self) -> Result<(), Error> {
-        if self.guarantee != (Guarantee::Transactional { open: true }) {
+        if self.guarantee != Guarantee::ExactlyOnce(Transaction::Open) {
             return Ok(());
         }
-        let aborted = self.native.abort_transaction(limits::LOG_REQUEST_TIMEOUT);
-        // Whatever went wrong, what the broker made of it is known only to a new producer's `init`.
-        aborted.map_err(|error| match self.error(&error, Subject::Cluster) {
-            fenced @ Error::ProducerFenced { .. } => fenced,
-            other => Error::ClientFailed { reason: other.to_string() },
-        })?;
-        self.guarantee = Guarantee::Transactional { open: false };
+        if self.refused().is_some() {
+            self.replace_client()?;
+        } else {
+            let aborted = self.native.abort_transaction(limits::LOG_REQUEST_TIMEOUT);
+            aborted.map_err(|error| self.beyond_repair(&error))?;
+        }
+        self.guarantee = Guarantee::ExactlyOnce(Transaction::None);
         self.forget_touched();
         Ok(())
     }
