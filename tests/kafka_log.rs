@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use sidestream::limits;
 use sidestream::log::kafka::{KafkaLog, KafkaSettings};
 use sidestream::log::{
     Cleanup, Error, FetchSlot, Fetched, Fetcher, Leave, Log, Membership, MembershipSettings, NewTopic, Next,
-    OffsetCommit, OffsetQuery, Outcome, OutgoingRecord, OwnershipEvent, Producer, ProducerSettings,
+    OffsetCommit, OffsetQuery, Outcome, OutgoingRecord, OwnershipEvent, Producer, ProducerSettings, SharedLog,
+    contract,
 };
 
 use support::broker;
@@ -126,6 +128,15 @@ fn read(log: &KafkaLog, fetcher: &mut dyn Fetcher, slot: FetchSlot, partition: &
         ended
     });
     values
+}
+
+#[test]
+fn a_real_broker_keeps_the_contract() {
+    let shared: SharedLog = Arc::new(log());
+    for (name, case) in contract::CASES {
+        println!("{name}");
+        case(Arc::clone(&shared), &unique("contract"));
+    }
 }
 
 #[test]

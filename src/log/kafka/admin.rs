@@ -160,7 +160,8 @@ impl Admin {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
-        let ask = || admin::list_offsets(&self.client, partitions, spec, WAIT);
+        let distinct = distinct(partitions);
+        let ask = || admin::list_offsets(&self.client, &distinct, spec, WAIT);
         let mut answer = ask();
         let stale = match &answer {
             Ok(entries) => entries.iter().any(|entry| leader_is_stale(entry.code)),
@@ -230,7 +231,7 @@ pub fn committed(client: &Client, partitions: &[TopicPartition]) -> Result<Vec<O
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
-    let entries = group::committed(client, partitions, WAIT)
+    let entries = group::committed(client, &distinct(partitions), WAIT)
         .map_err(|error| translate(&error, Subject::Cluster, client.problem().as_ref()))?;
     client.forget_problem();
     in_order(partitions, entries)
@@ -243,14 +244,19 @@ pub fn committed(client: &Client, partitions: &[TopicPartition]) -> Result<Vec<O
         .collect()
 }
 
-/// Each partition asked for with its answer.
+/// Each partition asked for, in that order, with its answer.
 fn in_order<'a>(
     partitions: &'a [TopicPartition],
     entries: Vec<Entry>,
 ) -> impl Iterator<Item = (&'a TopicPartition, Option<Entry>)> {
-    let mut answers: FxHashMap<TopicPartition, Entry> =
+    let answers: FxHashMap<TopicPartition, Entry> =
         entries.into_iter().map(|entry| (entry.partition.clone(), entry)).collect();
-    partitions.iter().map(move |partition| (partition, answers.remove(partition)))
+    partitions.iter().map(move |partition| (partition, answers.get(partition).cloned()))
+}
+
+/// Kafka refuses a request that names a partition twice.
+fn distinct(partitions: &[TopicPartition]) -> Vec<TopicPartition> {
+    partitions.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 
 fn describe(name: &TopicName, facts: TopicFacts, config: &[(String, String)]) -> TopicDescription {

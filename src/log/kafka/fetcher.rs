@@ -84,12 +84,6 @@ impl KafkaFetcher {
         self.consumer.stop(handle, old.key.1).map_err(|error| about(&error, topic))
     }
 
-    fn slot(&mut self, slot: FetchSlot) -> Result<&mut Slot, Error> {
-        self.slots
-            .get_mut(&slot)
-            .ok_or_else(|| Error::Setting { reason: format!("fetch slot {} is not assigned", slot.0) })
-    }
-
     /// Moves what resumed slots hold, up to `limit` events.
     fn release(&mut self, into: &mut Vec<Fetched>, limit: usize) {
         while let Some(slot) = self.released.front().copied() {
@@ -113,6 +107,7 @@ impl KafkaFetcher {
 
 impl Fetcher for KafkaFetcher {
     fn assign(&mut self, slot: FetchSlot, partition: &TopicPartition, from: Offset) -> Result<(), Error> {
+        let paused = self.slots.get(&slot).is_some_and(|state| state.flow != Flow::Open);
         self.stop(slot)?;
         let number = partition.partition.as_i32();
         let key = (self.topic(&partition.topic)?.id(), number);
@@ -127,7 +122,8 @@ impl Fetcher for KafkaFetcher {
             partition: partition.clone(),
             key,
             next: from.0,
-            flow: Flow::Open,
+            // Repositioning does not resume.
+            flow: if paused { Flow::Held } else { Flow::Open },
             held: VecDeque::new(),
             held_bytes: 0,
         };
@@ -140,7 +136,7 @@ impl Fetcher for KafkaFetcher {
     }
 
     fn pause(&mut self, slot: FetchSlot) -> Result<(), Error> {
-        let state = self.slot(slot)?;
+        let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
         if state.flow == Flow::Open {
             state.flow = Flow::Held;
         }
@@ -149,7 +145,7 @@ impl Fetcher for KafkaFetcher {
     }
 
     fn resume(&mut self, slot: FetchSlot) -> Result<(), Error> {
-        let state = self.slot(slot)?;
+        let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
         let before = std::mem::replace(&mut state.flow, Flow::Open);
         let partition = state.partition.clone();
         if before != Flow::Open && !state.held.is_empty() {

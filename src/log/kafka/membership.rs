@@ -3,8 +3,11 @@
 //! Invariant: the group's metadata is read from librdkafka for every commit and kept nowhere.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::error::{Subject, translate};
 use super::native::group::{self, Member, MemberEvent};
@@ -15,6 +18,7 @@ use crate::log::{Error, Group, GroupMetadata, Leave, Membership, OffsetCommit, O
 #[derive(Debug)]
 pub struct KafkaMembership {
     member: Member,
+    group: Arc<KafkaGroup>,
     lifetime: Lifetime,
 }
 
@@ -27,7 +31,12 @@ pub enum Lifetime {
 
 impl KafkaMembership {
     pub fn new(member: Member, lifetime: Lifetime) -> Self {
-        Self { member, lifetime }
+        let group = Arc::new(KafkaGroup { client: Arc::clone(member.client()), left: AtomicBool::new(false) });
+        Self { member, group, lifetime }
+    }
+
+    pub fn handle(&self) -> Weak<KafkaGroup> {
+        Arc::downgrade(&self.group)
     }
 
     fn event(&self, event: MemberEvent) -> Result<Option<OwnershipEvent>, Error> {
@@ -76,12 +85,13 @@ impl Membership for KafkaMembership {
     }
 
     fn group(&self) -> Arc<dyn Group> {
-        Arc::new(KafkaGroup { client: Arc::clone(self.member.client()) })
+        Arc::clone(&self.group) as Arc<dyn Group>
     }
 
     /// A static member is never taken out of the group by the classic protocol's client (librdkafka sends no LeaveGroup
     /// for it, KIP-345): its partitions move when the session times out, whatever `leave` says.
     fn close(self: Box<Self>, leave: Leave) -> Result<(), Error> {
+        self.group.left.store(true, Ordering::Release);
         if leave == Leave::Stay && self.lifetime == Lifetime::Dynamic {
             self.member.client().leave_silently();
             return Ok(());
@@ -90,8 +100,9 @@ impl Membership for KafkaMembership {
     }
 }
 
-struct KafkaGroup {
+pub struct KafkaGroup {
     client: Arc<Client>,
+    left: AtomicBool,
 }
 
 impl fmt::Debug for KafkaGroup {
@@ -102,6 +113,9 @@ impl fmt::Debug for KafkaGroup {
 
 impl Group for KafkaGroup {
     fn metadata(&self) -> Option<GroupMetadata> {
+        if self.left.load(Ordering::Acquire) {
+            return None;
+        }
         group::metadata(&self.client).filter(|metadata| metadata.generation >= 0 && !metadata.member_id.is_empty())
     }
 
@@ -115,5 +129,29 @@ impl Group for KafkaGroup {
             let error = self.client.fatal_error().unwrap_or(error);
             translate(&error, Subject::Cluster, None)
         })
+    }
+}
+
+/// The memberships of this process: a producer without transactions commits offsets through the one that the metadata
+/// names, since librdkafka commits them only as a member.
+#[derive(Debug, Default)]
+pub struct Memberships {
+    groups: Mutex<Vec<Weak<KafkaGroup>>>,
+}
+
+impl Memberships {
+    pub fn add(&self, group: Weak<KafkaGroup>) {
+        let mut groups = self.groups.lock();
+        groups.retain(|group| group.strong_count() > 0);
+        groups.push(group);
+    }
+
+    pub fn commit(&self, offsets: &[OffsetCommit], metadata: &GroupMetadata) -> Result<(), Error> {
+        let groups: Vec<Arc<KafkaGroup>> = self.groups.lock().iter().filter_map(Weak::upgrade).collect();
+        let Some(group) = groups.iter().find(|group| group.metadata().as_ref() == Some(metadata)) else {
+            let reason = format!("generation {} of {} has passed", metadata.generation, metadata.group);
+            return Err(Error::StaleGeneration { reason });
+        };
+        group.commit(offsets, metadata)
     }
 }

@@ -26,7 +26,7 @@ use rustc_hash::FxHashMap;
 use self::admin::Admin;
 use self::error::{Subject, translate};
 use self::fetcher::KafkaFetcher;
-use self::membership::{KafkaMembership, Lifetime};
+use self::membership::{KafkaMembership, Lifetime, Memberships};
 use self::native::consume::Consumer;
 use self::native::group::Member;
 use self::native::{Client, Kind, NativeError};
@@ -88,6 +88,7 @@ pub struct KafkaLog {
     admin: Admin,
     /// Clients that ask for a group's offsets; they do not join it.
     offset_readers: Mutex<FxHashMap<String, Arc<Client>>>,
+    memberships: Arc<Memberships>,
 }
 
 impl fmt::Debug for KafkaLog {
@@ -101,7 +102,7 @@ impl KafkaLog {
     pub fn new(settings: KafkaSettings) -> Result<Self, Error> {
         let properties = Properties::new(&settings, "admin").consumer().finish();
         let admin = Admin::new(Client::new(Kind::Consumer, &properties).map_err(|error| setting(&error))?);
-        Ok(Self { settings, admin, offset_readers: Mutex::default() })
+        Ok(Self { settings, admin, offset_readers: Mutex::default(), memberships: Arc::default() })
     }
 
     fn offset_reader(&self, group: &str) -> Result<Arc<Client>, Error> {
@@ -163,7 +164,7 @@ impl Log for KafkaLog {
         let properties = Properties::new(&self.settings, &settings.name).producing(settings).finish();
         let guarantee = match settings.transactional_id {
             Some(_) => Guarantee::ExactlyOnce(Transaction::None),
-            None => Guarantee::AtLeastOnce,
+            None => Guarantee::AtLeastOnce(Arc::clone(&self.memberships)),
         };
         let producer = KafkaProducer::new(properties, guarantee).map_err(|error| setting(&error))?;
         Ok(Box::new(producer))
@@ -177,7 +178,9 @@ impl Log for KafkaLog {
         let topics = settings.topics.iter().map(TopicName::as_str);
         let member = Member::join(&properties, topics).map_err(|error| setting(&error))?;
         let lifetime = if settings.instance_id.is_some() { Lifetime::Static } else { Lifetime::Dynamic };
-        Ok(Box::new(KafkaMembership::new(member, lifetime)))
+        let membership = KafkaMembership::new(member, lifetime);
+        self.memberships.add(membership.handle());
+        Ok(Box::new(membership))
     }
 }
 

@@ -6,14 +6,18 @@
 //! 3. Look whether a record was refused or the transaction broke: then it is surely not committed.
 //! 4. Commit. From here on a failure leaves the outcome unknown.
 //!
+//! Without transactions: wait for the acknowledgements, then commit the offsets through the group.
+//!
 //! Invariant: between `begin` and the end of `commit` or `abort`, `touched` lists each partition written to, once.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use super::error::{Subject, leaves_doubt, translate};
+use super::membership::Memberships;
 use super::native::produce::{Cell, Producer as NativeProducer, ProducerTopic};
 use super::native::{Code, NativeError};
 use crate::ids::{Offset, Partition, TopicName, TopicPartition};
@@ -39,10 +43,10 @@ pub struct KafkaProducer {
     touched: Vec<(TopicHandle, Partition)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Guarantee {
-    /// Idempotent, without transactions.
-    AtLeastOnce,
+    /// Idempotent, without transactions; offsets are committed through a membership.
+    AtLeastOnce(Arc<Memberships>),
     ExactlyOnce(Transaction),
 }
 
@@ -138,7 +142,7 @@ impl KafkaProducer {
     fn broken(&self) -> Option<NativeError> {
         match self.guarantee {
             Guarantee::ExactlyOnce(_) => self.native.transaction_error(),
-            Guarantee::AtLeastOnce => self.native.client().fatal_error(),
+            Guarantee::AtLeastOnce(_) => self.native.client().fatal_error(),
         }
     }
 
@@ -162,23 +166,45 @@ impl KafkaProducer {
     /// A failure before the commit was asked for: nothing is committed. Where an answer is missing the producer has to
     /// be replaced all the same, since a late request could reach its next transaction (KAFKA-17754).
     fn before_commit(&self, error: &NativeError, subject: Subject<'_>) -> CommitFailure {
-        let unknown = leaves_doubt(error.code) || self.guarantee == Guarantee::AtLeastOnce;
-        let outcome = if unknown { Outcome::Unknown } else { Outcome::Aborted };
+        let outcome = if leaves_doubt(error.code) { Outcome::Unknown } else { Outcome::Aborted };
         CommitFailure { outcome, error: self.error(error, subject) }
     }
 
     fn send_offsets(&self, offsets: &[OffsetCommit], group: &GroupMetadata) -> Result<(), CommitFailure> {
         let Err(error) = self.native.send_offsets(offsets, group, limits::TRANSACTION_TIMEOUT) else { return Ok(()) };
-        if error.code == Code::FENCED_INSTANCE_ID {
-            // For the commit it is a stale generation; the membership reports the other process.
-            let error = Error::StaleGeneration { reason: error.to_string() };
-            return Err(CommitFailure { outcome: Outcome::Aborted, error });
-        }
         // A record that was refused meanwhile breaks the transaction first, and is the better reason.
         if let Some((refused, topic)) = self.refused() {
             return Err(self.before_commit(&refused, Subject::Topic(&topic)));
         }
         Err(self.before_commit(&error, Subject::Cluster))
+    }
+
+    fn try_commit(&mut self, offsets: &[OffsetCommit], group: &GroupMetadata) -> Result<(), CommitFailure> {
+        self.native.flush(Duration::ZERO);
+        if let Guarantee::ExactlyOnce(_) = self.guarantee {
+            self.send_offsets(offsets, group)?;
+        }
+        let drained = self.drain(limits::TRANSACTION_TIMEOUT);
+        if let Some(failure) = self.delivery_failure(drained) {
+            return Err(failure);
+        }
+        match &self.guarantee {
+            Guarantee::ExactlyOnce(_) => self.commit_transaction(),
+            Guarantee::AtLeastOnce(memberships) => memberships.commit(offsets, group).map_err(|error| {
+                let doubt = matches!(error, Error::Unreachable { .. } | Error::TimedOut { .. });
+                CommitFailure { outcome: if doubt { Outcome::Unknown } else { Outcome::Aborted }, error }
+            }),
+        }
+    }
+
+    fn commit_transaction(&mut self) -> Result<(), CommitFailure> {
+        if let Err(error) = self.native.commit_transaction() {
+            // Refused for a lost record: the one answer that is given before the commit is asked for.
+            let outcome = if error.code == Code::INCONSISTENT { Outcome::Aborted } else { Outcome::Unknown };
+            return Err(CommitFailure { outcome, error: self.error(&error, Subject::Cluster) });
+        }
+        self.guarantee = Guarantee::ExactlyOnce(Transaction::None);
+        Ok(())
     }
 
     /// Whatever went wrong, what the broker made of it is known only to a new producer's `init`.
@@ -225,9 +251,7 @@ impl KafkaProducer {
 
 impl Producer for KafkaProducer {
     fn init(&mut self) -> Result<(), Error> {
-        if self.guarantee == Guarantee::AtLeastOnce {
-            return Ok(());
-        }
+        let Guarantee::ExactlyOnce(_) = self.guarantee else { return Ok(()) };
         let done = self.native.init_transactions(limits::LOG_REQUEST_TIMEOUT);
         done.map_err(|error| self.error(&error, Subject::Cluster))?;
         self.native.client().forget_problem();
@@ -307,30 +331,18 @@ impl Producer for KafkaProducer {
     fn commit(&mut self, offsets: &[OffsetCommit], group: &GroupMetadata) -> Result<Committed, CommitFailure> {
         assert!(!offsets.is_empty(), "a commit without offsets fences nothing");
         assert!(group.generation >= 0 && !group.member_id.is_empty(), "a commit needs a member's metadata");
-        self.native.flush(Duration::ZERO);
-        if self.guarantee != Guarantee::AtLeastOnce {
-            self.send_offsets(offsets, group)?;
+        let committed = self.try_commit(offsets, group);
+        if committed.is_err() && matches!(self.guarantee, Guarantee::AtLeastOnce(_)) {
+            // No `abort` will.
+            self.forget_touched();
         }
-        let drained = self.drain(limits::TRANSACTION_TIMEOUT);
-        if let Some(failure) = self.delivery_failure(drained) {
-            return Err(failure);
-        }
-        if let Guarantee::ExactlyOnce(_) = self.guarantee {
-            if let Err(error) = self.native.commit_transaction() {
-                // Refused for a lost record: the one answer that is given before the commit is asked for.
-                let outcome = if error.code == Code::INCONSISTENT { Outcome::Aborted } else { Outcome::Unknown };
-                return Err(CommitFailure { outcome, error: self.error(&error, Subject::Cluster) });
-            }
-            self.guarantee = Guarantee::ExactlyOnce(Transaction::None);
-        }
+        committed?;
         self.native.client().forget_problem();
         Ok(self.take_ends())
     }
 
     fn abort(&mut self) -> Result<(), Error> {
-        if self.guarantee != Guarantee::ExactlyOnce(Transaction::Open) {
-            return Ok(());
-        }
+        let Guarantee::ExactlyOnce(Transaction::Open) = self.guarantee else { return Ok(()) };
         if self.refused().is_some() {
             self.replace_client()?;
         } else {
