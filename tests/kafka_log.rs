@@ -1,5 +1,7 @@
 //! The log on a real Kafka: what only a broker can answer. The contract that both logs keep is `log::contract`.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod support;
 
 use std::sync::Arc;
@@ -58,7 +60,7 @@ fn membership_settings(group: &str, topics: &[TopicName]) -> MembershipSettings 
         topics: topics.to_vec(),
         session_timeout: Duration::from_secs(6),
         heartbeat_interval: Duration::from_millis(200),
-        max_poll_interval: Duration::from_secs(60),
+        max_poll_interval: Duration::from_mins(1),
     }
 }
 

@@ -73,7 +73,7 @@ fn a_record_keeps_its_parts(log: SharedLog, prefix: &str) {
     let part = |key, value, time, headers| OutgoingRecord { key, value, timestamp: EventTime(time), headers };
     let parts = [
         part(Some(b"key".as_slice()), Some(b"value".as_slice()), 1_700_000_000_123, headers.as_slice()),
-        part(None, Some(b"without a key"), 0, &[]),
+        part(None, Some(b"without a key"), 2, &[]),
         part(Some(b"tombstone"), None, 1_700_000_000_000, &[]),
         part(Some(b""), Some(b""), 1, &[]),
     ];

@@ -135,7 +135,7 @@ pub struct FetchSlot(pub u32);
 /// from before the last `assign`/`seek` of its slot, none while paused (what was fetched ahead stays inside and is
 /// handed out after `resume`); an `End` each time that the reader catches up with the last stable offset.
 pub trait Fetcher: Send {
-    /// Starts to read the partition at the offset. An assigned slot is repositioned.
+    /// Starts to read the partition at the offset. An assigned slot is repositioned, and stays paused if it was.
     fn assign(&mut self, slot: FetchSlot, partition: &TopicPartition, from: Offset) -> Result<(), Error>;
     fn unassign(&mut self, slot: FetchSlot) -> Result<(), Error>;
     fn pause(&mut self, slot: FetchSlot) -> Result<(), Error>;
@@ -221,6 +221,7 @@ pub struct TopicHandle(pub u32);
 pub struct OutgoingRecord<'a> {
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
+    /// The Kafka client takes 0 for "now"; `log::kafka` writes 1 instead.
     pub timestamp: EventTime,
     pub headers: &'a [Header],
 }

@@ -152,13 +152,13 @@ impl Broker {
         let broker_log = || fs::read_to_string(&log_file).unwrap_or_default();
         let address = self.brokers();
         let Some(running) = &mut self.running else { return };
-        eventually("the broker listens", Duration::from_secs(60), || {
+        eventually("the broker listens", Duration::from_mins(1), || {
             let ended = running.keeper.try_wait().unwrap();
             assert!(ended.is_none(), "the broker ended: {}", broker_log());
             TcpStream::connect(&address).ok()
         });
         let log = KafkaLog::new(KafkaSettings::new(address)).unwrap();
-        eventually("the broker answers", Duration::from_secs(60), || log.cluster_id().ok());
+        eventually("the broker answers", Duration::from_mins(1), || log.cluster_id().ok());
     }
 
     fn end(&mut self, signal: &str) {

@@ -17,7 +17,7 @@ use crate::log::{
 };
 
 /// The request itself gets less than the whole time, so that its own error comes before ours.
-const WAIT: Duration = Duration::from_millis(limits::LOG_REQUEST_TIMEOUT.as_millis() as u64 - 1000);
+const WAIT: Duration = limits::LOG_REQUEST_TIMEOUT.saturating_sub(Duration::from_secs(1));
 /// What asks for the log start and for the high watermark, in the protocol's ListOffsets.
 const SPEC_START: i64 = -2;
 const SPEC_END: i64 = -1;
@@ -245,10 +245,10 @@ pub fn committed(client: &Client, partitions: &[TopicPartition]) -> Result<Vec<O
 }
 
 /// Each partition asked for, in that order, with its answer.
-fn in_order<'a>(
-    partitions: &'a [TopicPartition],
+fn in_order(
+    partitions: &[TopicPartition],
     entries: Vec<Entry>,
-) -> impl Iterator<Item = (&'a TopicPartition, Option<Entry>)> {
+) -> impl Iterator<Item = (&TopicPartition, Option<Entry>)> {
     let answers: FxHashMap<TopicPartition, Entry> =
         entries.into_iter().map(|entry| (entry.partition.clone(), entry)).collect();
     partitions.iter().map(move |partition| (partition, answers.get(partition).cloned()))

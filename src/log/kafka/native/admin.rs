@@ -24,6 +24,11 @@ pub struct TopicFacts {
     pub partitions: u32,
 }
 
+/// An answer per name.
+pub type Named<T> = Vec<(String, Result<T, NativeError>)>;
+/// A topic's configuration, as names and values.
+pub type Config = Vec<(String, String)>;
+
 #[derive(Clone, Debug)]
 pub struct MemberFacts {
     pub member_id: String,
@@ -44,11 +49,7 @@ unsafe extern "C" {
 }
 
 /// One answer per name, in their order.
-pub fn describe_topics(
-    client: &Arc<Client>,
-    names: &[&str],
-    wait: Duration,
-) -> Result<Vec<(String, Result<TopicFacts, NativeError>)>, NativeError> {
+pub fn describe_topics(client: &Arc<Client>, names: &[&str], wait: Duration) -> Result<Named<TopicFacts>, NativeError> {
     let names = names.iter().map(|name| c_string(name)).collect::<Result<Vec<CString>, _>>()?;
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     // SAFETY: `pointers` has the stated length and its strings are alive for the call that copies them. Within
@@ -72,16 +73,13 @@ pub fn describe_topics(
         Ok(array(list, count)
             .map(|topic| {
                 let name = text(sys::rd_kafka_TopicDescription_name(topic));
-                let facts = match NativeError::peek(sys::rd_kafka_TopicDescription_error(topic)) {
-                    Some(error) => Err(error),
-                    None => {
-                        let mut partitions = 0;
-                        sys::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
-                        let id = text(sys::rd_kafka_Uuid_base64str(sys::rd_kafka_TopicDescription_topic_id(topic)));
-                        Ok(TopicFacts { id, partitions: u32::try_from(partitions).unwrap_or(u32::MAX) })
-                    }
-                };
-                (name, facts)
+                if let Some(error) = NativeError::peek(sys::rd_kafka_TopicDescription_error(topic)) {
+                    return (name, Err(error));
+                }
+                let mut partitions = 0;
+                sys::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
+                let id = text(sys::rd_kafka_Uuid_base64str(sys::rd_kafka_TopicDescription_topic_id(topic)));
+                (name, Ok(TopicFacts { id, partitions: u32::try_from(partitions).unwrap_or(u32::MAX) }))
             })
             .collect())
     }
@@ -92,7 +90,7 @@ pub fn describe_configs(
     client: &Arc<Client>,
     names: &[&str],
     wait: Duration,
-) -> Result<Vec<Result<Vec<(String, String)>, NativeError>>, NativeError> {
+) -> Result<Vec<Result<Config, NativeError>>, NativeError> {
     let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
     let names = names.iter().map(|name| c_string(name)).collect::<Result<Vec<CString>, _>>()?;
     // SAFETY: resources are ours and freed after the call that copies them; the rest as in `describe_topics`.
@@ -115,7 +113,7 @@ pub fn describe_configs(
         let mut count = 0;
         let answer = sys::rd_kafka_event_DescribeConfigs_result(event.raw());
         let list = sys::rd_kafka_DescribeConfigs_result_resources(answer, &raw mut count);
-        let mut found: Vec<(String, Result<Vec<(String, String)>, NativeError>)> = array(list, count)
+        let mut found: Named<Config> = array(list, count)
             .map(|resource| {
                 let name = text(sys::rd_kafka_ConfigResource_name(resource));
                 let code = Code(rd_kafka_ConfigResource_error(resource));
@@ -183,11 +181,7 @@ pub fn create_topic(client: &Arc<Client>, topic: &NewTopic, cleanup: &str, wait:
 }
 
 /// One result per name, in no particular order.
-pub fn delete_topics(
-    client: &Arc<Client>,
-    names: &[&str],
-    wait: Duration,
-) -> Result<Vec<(String, Result<(), NativeError>)>, NativeError> {
+pub fn delete_topics(client: &Arc<Client>, names: &[&str], wait: Duration) -> Result<Named<()>, NativeError> {
     let names = names.iter().map(|name| c_string(name)).collect::<Result<Vec<CString>, _>>()?;
     // SAFETY: as in `create_topic`.
     unsafe {

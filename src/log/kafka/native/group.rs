@@ -80,14 +80,12 @@ impl Member {
 
     fn rebalance(&self, event: &Event) -> MemberEvent {
         let partitions = event.partitions().into_iter().map(|entry| entry.partition).collect();
-        match event.error().code {
-            Code::ASSIGN_PARTITIONS => MemberEvent::Assigned(partitions),
-            // SAFETY: the client is alive.
-            _ => MemberEvent::Revoked {
-                partitions,
-                lost: unsafe { sys::rd_kafka_assignment_lost(self.client.raw()) } != 0,
-            },
+        if event.error().code == Code::ASSIGN_PARTITIONS {
+            return MemberEvent::Assigned(partitions);
         }
+        // SAFETY: the client is alive.
+        let lost = unsafe { sys::rd_kafka_assignment_lost(self.client.raw()) } != 0;
+        MemberEvent::Revoked { partitions, lost }
     }
 
     /// A fatal error arrives as "fatal"; what it was is kept by the client.

@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_list_reads_back_what_was_put_in() {
         let partitions = [TopicPartition::new("a", Partition(0)), TopicPartition::new("b", Partition(7))];
-        let list = PartitionList::new(&partitions, |index| Some(index as i64 + 40)).unwrap();
+        let list = PartitionList::new(&partitions, |index| i64::try_from(index).ok().map(|index| index + 40)).unwrap();
         let entries = list.entries();
         assert_eq!(entries.iter().map(|entry| entry.partition.clone()).collect::<Vec<_>>(), partitions);
         assert_eq!(entries.iter().map(|entry| entry.offset).collect::<Vec<_>>(), [40, 41]);

@@ -87,6 +87,7 @@ pub struct Producer {
     // handle nor client is ever given out.
     topics: Vec<Topic>,
     client: Arc<Client>,
+    #[expect(clippy::vec_box, reason = "a message in flight points to its cell, which must not move")]
     cells: Vec<Box<Acknowledged>>,
 }
 
@@ -141,7 +142,7 @@ impl Producer {
         record: &OutgoingRecord<'_>,
         cell: Cell,
     ) -> Result<(), NotQueued> {
-        use sys::rd_kafka_vtype_t::*;
+        use sys::rd_kafka_vtype_t as Tag;
         let headers = if record.headers.is_empty() {
             None
         } else {
@@ -156,15 +157,15 @@ impl Producer {
         };
         let argument = |vtype, u| sys::rd_kafka_vu_t { vtype, u };
         let arguments = [
-            argument(RD_KAFKA_VTYPE_RKT, sys::rd_kafka_vu_s__bindgen_ty_1 { rkt: self.topics[topic.0].raw() }),
-            argument(RD_KAFKA_VTYPE_PARTITION, sys::rd_kafka_vu_s__bindgen_ty_1 { i32_: partition }),
-            argument(RD_KAFKA_VTYPE_MSGFLAGS, sys::rd_kafka_vu_s__bindgen_ty_1 { i: sys::RD_KAFKA_MSG_F_COPY }),
-            argument(RD_KAFKA_VTYPE_KEY, memory(record.key)),
-            argument(RD_KAFKA_VTYPE_VALUE, memory(record.value)),
-            argument(RD_KAFKA_VTYPE_TIMESTAMP, sys::rd_kafka_vu_s__bindgen_ty_1 { i64_: timestamp(record) }),
-            argument(RD_KAFKA_VTYPE_OPAQUE, sys::rd_kafka_vu_s__bindgen_ty_1 { ptr: cell.cast_mut().cast() }),
+            argument(Tag::RD_KAFKA_VTYPE_RKT, sys::rd_kafka_vu_s__bindgen_ty_1 { rkt: self.topics[topic.0].raw() }),
+            argument(Tag::RD_KAFKA_VTYPE_PARTITION, sys::rd_kafka_vu_s__bindgen_ty_1 { i32_: partition }),
+            argument(Tag::RD_KAFKA_VTYPE_MSGFLAGS, sys::rd_kafka_vu_s__bindgen_ty_1 { i: sys::RD_KAFKA_MSG_F_COPY }),
+            argument(Tag::RD_KAFKA_VTYPE_KEY, memory(record.key)),
+            argument(Tag::RD_KAFKA_VTYPE_VALUE, memory(record.value)),
+            argument(Tag::RD_KAFKA_VTYPE_TIMESTAMP, sys::rd_kafka_vu_s__bindgen_ty_1 { i64_: timestamp(record) }),
+            argument(Tag::RD_KAFKA_VTYPE_OPAQUE, sys::rd_kafka_vu_s__bindgen_ty_1 { ptr: cell.cast_mut().cast() }),
             argument(
-                RD_KAFKA_VTYPE_HEADERS,
+                Tag::RD_KAFKA_VTYPE_HEADERS,
                 sys::rd_kafka_vu_s__bindgen_ty_1 { headers: headers.as_ref().map_or(ptr::null_mut(), |list| list.0) },
             ),
         ];
