@@ -41,6 +41,9 @@ pub struct Interval {
     pub micros: i64,
 }
 
+// Rows in memory are made of these.
+const _: () = assert!(size_of::<Value>() == 32);
+
 impl Value {
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)

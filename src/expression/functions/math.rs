@@ -40,7 +40,7 @@ pub fn sign(arguments: &[&Value]) -> Eval<Value> {
         [Value::Int(x)] => x.cmp(&0),
         [Value::Bigint(x)] => x.cmp(&0),
         [Value::Double(x)] => x.partial_cmp(&0.0).unwrap_or(Ordering::Equal),
-        [Value::Decimal(x)] => x.unscaled.cmp(&0),
+        [Value::Decimal(x)] => { x.unscaled }.cmp(&0),
         _ => return misuse("SIGN"),
     };
     Ok(Value::Int(match sign {
