@@ -438,6 +438,7 @@ mod tests {
         assert_eq!(decimal("2").divide(decimal("3"), 6).unwrap().to_string(), "0.666667");
         assert_eq!(decimal("1").divide(decimal("0"), 6), None);
         assert_eq!(decimal("-7.5").remainder(decimal("2"), 1).unwrap().to_string(), "-1.5");
-        assert_eq!(big.divide(decimal("0.0000000000000000001"), 0), None);
+        assert_eq!(big.divide(decimal("0.0000000000000000001"), 0).unwrap().digits(), 38);
+        assert_eq!(big.divide(decimal("0.00000000000000000001"), 0), None);
     }
 }

@@ -48,7 +48,7 @@ fn scope() -> (Scope, Vec<Value>) {
     (scope, row)
 }
 
-fn origin() -> Origin {
+pub fn origin() -> Origin {
     let header = |name: &str, value: &str| Header { name: name.into(), value: Some(value.as_bytes().into()) };
     Origin {
         topic: TopicName::new("events"),
@@ -73,8 +73,7 @@ fn shown(text: &str) -> String {
                 format!("NULL {}", expression.ty)
             }
             Ok(value) => {
-                let text = cast::to_text(&value, &expression.ty).map_or_else(|error| error.to_string(), Into::into);
-                format!("{text} {}", expression.ty)
+                format!("{} {}", text_of(&value, &expression.ty), expression.ty)
             }
             Err(error) => format!("error: {error}"),
         },
@@ -90,6 +89,11 @@ fn shown(text: &str) -> String {
             format!("problem: {}", shown.join("; "))
         }
     }
+}
+
+/// As CAST(value AS STRING).
+pub fn text_of(value: &Value, ty: &Type) -> String {
+    cast::to_text(value, ty).map_or_else(|error| error.to_string(), Into::into)
 }
 
 #[track_caller]
