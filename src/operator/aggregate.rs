@@ -85,9 +85,9 @@ fn change(
         if is_closed(window, start, state.closed_to) {
             return late(ctx, node, plan, row, time);
         }
-        key::encode_window_start(start, bytes);
+        key::push_window_start(start, bytes);
     }
-    key::encode_key(values, &ctx.store_plans[plan.store.index()].key, bytes);
+    key::encode_key(values, &ctx.store_plans[plan.store.index()].key, bytes)?;
 
     let watermark = ctx.watermark;
     let table = ctx.stores.table(plan.store);
@@ -222,7 +222,7 @@ pub fn flush(ctx: &mut Context<'_>, node: &Node, plan: &AggregatePlan) -> Result
         let (mut group, mut old_row, mut new_row) = (ctx.rows.take(), ctx.rows.take(), ctx.rows.take());
         let dirty = ctx.stores.table(plan.store).dirty(number);
         let (start, group_key) = split(plan, dirty.key)?;
-        key::decode_key(group_key, schema, &mut group).map_err(store::Error::from)?;
+        key::decode_key(group_key, schema, &mut group)?;
         let expired_window =
             plan.window.is_some_and(|_| dirty.after.is_none() && dirty.before.is_some());
         let silent = expired_window || new_is_expiry(dirty.before, dirty.after.is_some(), plan.ttl, ctx.watermark);
@@ -248,9 +248,7 @@ fn split<'k>(plan: &AggregatePlan, key: &'k [u8]) -> Result<(Option<EventTime>, 
     if plan.window.is_none() {
         return Ok((None, key));
     }
-    key::split_window_start(key)
-        .map(|(start, group)| (Some(start), group))
-        .ok_or_else(|| store::Error::Encoding { what: "window key", reason: "too short".to_owned() })
+    key::split_windowed_key(key).map(|(start, group)| (Some(start), group))
 }
 
 /// The watermark has moved to `watermark` at this node: closes and expires windows.
@@ -289,7 +287,7 @@ fn close(
     for key in window_keys(ctx, plan, window, before.saturating_sub(behind), now.saturating_sub(behind))? {
         let (start, group_key) = split(plan, &key)?;
         let (mut group, mut row) = (ctx.rows.take(), ctx.rows.take());
-        key::decode_key(group_key, schema, &mut group).map_err(store::Error::from)?;
+        key::decode_key(group_key, schema, &mut group)?;
         let table = ctx.stores.table(plan.store);
         if let (Some(stored), Some(start)) = (table.get(&key)?, start) {
             let end = start.saturating_add(window.size_ms);
@@ -340,9 +338,9 @@ fn window_keys(
     }
     let (mut from, mut to) = (Vec::with_capacity(8), Vec::with_capacity(8));
     if after != EventTime::MIN {
-        key::encode_window_start(after.saturating_add(1), &mut from);
+        key::push_window_start(after.saturating_add(1), &mut from);
     }
-    key::encode_window_start(until.saturating_add(1), &mut to);
+    key::push_window_start(until.saturating_add(1), &mut to);
     let range = KeyRange { from: &from, to: Some(&to) };
     Ok(ctx.stores.table(plan.store).keys(range, usize::MAX)?)
 }

@@ -62,7 +62,7 @@ fn look_up(
     }
     let store = &ctx.store_plans[plan.store.index()];
     state.bytes.clear();
-    key::encode_key(&state.values, &store.key, &mut state.bytes);
+    key::encode_key(&state.values, &store.key, &mut state.bytes)?;
     let Some(stored) = ctx.stores.table(plan.store).get(&state.bytes)? else { return Ok(Match::None) };
     if plan.view.is_empty() {
         // A table over a topic: its key columns, then the others.

@@ -9,7 +9,6 @@ use super::{Context, Datum, Failure, deliver};
 use crate::expression::{Env, Expression};
 use crate::ids::{EventTime, StoreId};
 use crate::row::Row;
-use crate::store;
 use crate::store::cache::Stored;
 use crate::store::key;
 use crate::topology::plan::{Edge, Emit, MaterializePlan, Node, OperatorPlan, Ttl};
@@ -85,7 +84,7 @@ pub fn apply(
     buffer.values.clear();
     buffer.values.extend(target.key.iter().map(|&slot| row[slot].clone()));
     buffer.bytes.clear();
-    key::encode_key(&buffer.values, schema, &mut buffer.bytes);
+    key::encode_key(&buffer.values, schema, &mut buffer.bytes)?;
 
     let watermark = ctx.watermark;
     let table = ctx.stores.table(target.store);
@@ -131,7 +130,7 @@ pub fn flush(ctx: &mut Context<'_>, node: &Node, plan: &MaterializePlan) -> Resu
         let schema = &ctx.store_plans[plan.store.index()].key;
         let (mut keys, mut old_row, mut new_row) = (ctx.rows.take(), ctx.rows.take(), ctx.rows.take());
         let dirty = ctx.stores.table(plan.store).dirty(number);
-        key::decode_key(dirty.key, schema, &mut keys).map_err(store::Error::from)?;
+        key::decode_key(dirty.key, schema, &mut keys)?;
         let length = node.schema.len();
         let mut make = |stored: Option<&Stored>, into: &mut Row| {
             stored.map(|stored| assemble(&keys, &stored.row, &node.key, length, into)).is_some()

@@ -44,7 +44,7 @@ pub fn process(
         return Ok(());
     }
     state.bytes.clear();
-    key::encode_key(&state.values, &ctx.store_plans[plan.store.index()].key, &mut state.bytes);
+    key::encode_key(&state.values, &ctx.store_plans[plan.store.index()].key, &mut state.bytes)?;
     let mut kept = Row::with_capacity(plan.kept.len());
     project::evaluate(&plan.kept, row, ctx.origin, &mut kept)?;
 

@@ -52,8 +52,7 @@ pub fn row_of(
 pub fn split_key(store: &StorePlan, key_bytes: &[u8]) -> Result<(Option<EventTime>, Row), store::Error> {
     let (start, rest) = match store.kind {
         StoreKind::Window => {
-            let (start, rest) = key::split_window_start(key_bytes)
-                .ok_or_else(|| store::Error::Encoding { what: "window key", reason: "too short".to_owned() })?;
+            let (start, rest) = key::split_windowed_key(key_bytes)?;
             (Some(start), rest)
         }
         StoreKind::KeyValue | StoreKind::List | StoreKind::Meta => (None, key_bytes),

@@ -71,6 +71,8 @@ pub struct Table {
     bytes: usize,
     budget_bytes: usize,
     misses: u64,
+    /// Where `expired` goes on.
+    sweep_from: Vec<u8>,
 }
 
 /// Whether a store's keys are scanned in ranges while uncommitted.
@@ -102,6 +104,7 @@ impl Table {
             bytes: 0,
             budget_bytes,
             misses: 0,
+            sweep_from: Vec::new(),
         }
     }
 
@@ -193,14 +196,17 @@ impl Table {
 
     /// Calls `write` with each dirty key and its encoded row (`None`: deleted). Keys that were made and unmade since the
     /// last commit are left out.
-    pub fn stage<E>(&self, mut write: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
+    pub fn stage<E: From<Error>>(
+        &self,
+        mut write: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut buffer = Vec::with_capacity(256);
         for &id in &self.dirty {
             let entry = &self.entries[id];
             match (&entry.current, &entry.before) {
                 (Some(stored), _) => {
                     buffer.clear();
-                    self.codec.encode(&stored.row, Some(stored.time), &mut buffer);
+                    self.codec.encode(&stored.row, Some(stored.time), &mut buffer)?;
                     write(&entry.key, Some(&buffer))?;
                 }
                 (None, Some(_)) => write(&entry.key, None)?,
@@ -236,6 +242,37 @@ impl Table {
         if let Some(ordered) = &mut self.ordered {
             ordered.clear();
         }
+    }
+
+    /// Committed keys whose row's time is at or before `until`: at most `limit` rows are looked at, going on where the
+    /// last call ended. The flag says whether the end of the table was reached.
+    pub fn expired(&mut self, until: EventTime, limit: usize) -> Result<(Vec<Box<[u8]>>, bool), Error> {
+        let from = std::mem::take(&mut self.sweep_from);
+        let (mut keys, mut seen, mut next, mut failed) = (Vec::new(), 0, Vec::new(), None);
+        let codec = &self.codec;
+        self.backend.scan(self.at, KeyRange { from: &from, to: None }, Direction::Forward, &mut |key, value| {
+            match decode(codec, value) {
+                Ok(stored) if stored.time <= until => keys.push(Box::from(key)),
+                Ok(_) => {}
+                Err(error) => {
+                    failed = Some(error);
+                    return ControlFlow::Break(());
+                }
+            }
+            seen += 1;
+            if seen < limit {
+                return ControlFlow::Continue(());
+            }
+            next.extend_from_slice(key);
+            next.push(0);
+            ControlFlow::Break(())
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let done = next.is_empty();
+        self.sweep_from = next;
+        Ok((keys, done))
     }
 
     /// Bytes of the dirty rows, roughly.

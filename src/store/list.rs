@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use rustc_hash::FxHashMap;
 
 use super::cache::row_bytes;
-use super::key::{list_key, prefix_end, split_list_key};
+use super::key::{prefix_end, push_list_position, split_list_key};
 use super::row::RowCodec;
 use super::{Direction, Error, KeyRange, SharedBackend, StorePartition};
 use crate::expression::KeptRow;
@@ -129,7 +129,7 @@ impl ListTable {
         let mut last = Vec::new();
         self.backend.scan(self.at, KeyRange { from: &from, to: None }, Direction::Forward, &mut |entry, _| {
             seen += 1;
-            if let Some((key, time, _)) = split_list_key(entry)
+            if let Ok((key, time, _)) = split_list_key(entry)
                 && time <= until
                 && due.last().is_none_or(|last| **last != *key)
             {
@@ -150,17 +150,21 @@ impl ListTable {
     }
 
     /// Calls `write` with each changed entry and its encoded row (`None`: deleted).
-    pub fn stage<E>(&self, mut write: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
+    pub fn stage<E: From<Error>>(
+        &self,
+        mut write: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (mut entry_key, mut buffer) = (Vec::new(), Vec::new());
         for key in &self.dirty {
             let Some(list) = self.lists.get(key) else { continue };
             for &(time, tie) in &list.touched {
                 entry_key.clear();
-                list_key(key, time, tie, &mut entry_key);
+                entry_key.extend_from_slice(key);
+                push_list_position(time, tie, &mut entry_key);
                 match list.rows.binary_search_by_key(&(time, tie), |row| (row.time, row.tie)) {
                     Ok(at) => {
                         buffer.clear();
-                        self.codec.encode(&list.rows[at].values, None, &mut buffer);
+                        self.codec.encode(&list.rows[at].values, None, &mut buffer)?;
                         write(&entry_key, Some(&buffer))?;
                     }
                     Err(_) => write(&entry_key, None)?,
@@ -228,7 +232,6 @@ impl ListTable {
         let range = KeyRange { from: key, to: to.as_deref() };
         self.backend.scan(self.at, range, Direction::Forward, &mut |entry, value| {
             let row = split_list_key(entry)
-                .ok_or_else(|| Error::Encoding { what: "list key", reason: "too short".to_owned() })
                 .and_then(|(_, time, tie)| Ok(KeptRow { time, tie, values: self.codec.decode(value)?.0 }));
             match row {
                 Ok(row) => {

@@ -1,0 +1,152 @@
+//! From a record's bytes to the rows of one stream or table.
+//!
+//! Only the columns that the plan uses are decoded, straight into a row that is reused.
+
+use crate::expression::Env;
+use crate::format::Decoder;
+use crate::format::internal::{self, Carrier, Content};
+use crate::ids::EventTime;
+use crate::log::Record;
+use crate::operator::RecordError;
+use crate::row::{Origin, Row};
+use crate::schema::Schema;
+use crate::topology::plan::{Encoding, Reader, ReaderKind};
+use crate::value::Value;
+
+/// See the module. Holds the rows of the record that was read last.
+#[derive(Debug)]
+pub struct RowReader {
+    plan: Reader,
+    key: Option<Decoder>,
+    value: Option<Decoder>,
+    row: Row,
+    outcome: Result<Rows, RecordError>,
+    time: EventTime,
+    carrier: Option<Carrier>,
+}
+
+/// What a record turned out to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rows {
+    /// `RowReader::row` holds it.
+    One,
+    /// Of a table: only the key columns are there.
+    Deletion,
+    /// Of a table behind a repartition topic.
+    Change { old: Option<Row>, new: Option<Row> },
+    /// Only time.
+    Watermark,
+}
+
+impl RowReader {
+    pub fn new(plan: &Reader) -> Self {
+        let (key, value) = match plan.encoding {
+            Encoding::Declared { key, value } => {
+                let columns = plan.schema.columns();
+                let key_first = plan.key.first().copied().unwrap_or(0);
+                let key_range = key_first..key_first + plan.key.len();
+                let value_range = if key_first == 0 { key_range.end..columns.len() } else { 0..key_first };
+                let decoder = |format, range: std::ops::Range<usize>| {
+                    let schema = Schema::new(columns[range.clone()].iter().cloned());
+                    let used = &plan.used[range.clone()];
+                    used.contains(&true).then(|| Decoder::new(format, &schema, used, range.start))
+                };
+                (decoder(key, key_range), decoder(value, value_range))
+            }
+            Encoding::Internal => (None, None),
+        };
+        Self {
+            plan: plan.clone(),
+            key,
+            value,
+            row: Row::new(),
+            outcome: Ok(Rows::Watermark),
+            time: EventTime::MIN,
+            carrier: None,
+        }
+    }
+
+    pub fn plan(&self) -> &Reader {
+        &self.plan
+    }
+
+    pub fn kind(&self) -> &ReaderKind {
+        &self.plan.kind
+    }
+
+    pub fn row(&self) -> &[Value] {
+        &self.row
+    }
+
+    pub fn outcome(&self) -> &Result<Rows, RecordError> {
+        &self.outcome
+    }
+
+    pub fn time(&self) -> EventTime {
+        self.time
+    }
+
+    /// What an upstream task said with the record.
+    pub fn carrier(&self) -> Option<&Carrier> {
+        self.carrier.as_ref()
+    }
+
+    /// Reads a record; afterwards `outcome`, `row`, `time` and `carrier` are its. Returns its event time.
+    pub fn read(&mut self, record: &Record, origin: &Origin) -> EventTime {
+        self.time = record.timestamp;
+        self.carrier = None;
+        self.outcome = match self.plan.encoding {
+            Encoding::Declared { .. } => self.read_declared(record, origin),
+            Encoding::Internal => self.read_internal(record),
+        };
+        self.time
+    }
+
+    fn read_declared(&mut self, record: &Record, origin: &Origin) -> Result<Rows, RecordError> {
+        self.row.clear();
+        self.row.resize(self.plan.schema.len(), Value::Null);
+        if let (Some(decoder), Some(bytes)) = (&mut self.key, record.key()) {
+            decoder.decode(bytes, &mut self.row)?;
+        }
+        let Some(bytes) = record.value() else {
+            return Ok(match self.plan.kind {
+                ReaderKind::Table { .. } => Rows::Deletion,
+                ReaderKind::Stream | ReaderKind::TableChanges => Rows::One,
+            });
+        };
+        if let Some(decoder) = &mut self.value {
+            decoder.decode(bytes, &mut self.row)?;
+        }
+        if let Some(timestamp) = &self.plan.timestamp {
+            match timestamp.eval(&Env { row: &self.row, origin })? {
+                Value::Timestamp(micros) => self.time = EventTime::from_micros(micros),
+                _ => return Err(RecordError::new(RecordError::NULL_TIMESTAMP, "the timestamp is NULL")),
+            }
+        }
+        if let Some(max_ahead) = self.plan.watermark.max_ahead {
+            let limit = EventTime::from_micros(origin.fetched_at)
+                .saturating_add(i64::try_from(max_ahead.as_millis()).unwrap_or(i64::MAX));
+            if self.time > limit {
+                let ahead = format!("the event time is more than {} s ahead of the clock", max_ahead.as_secs());
+                return Err(RecordError::new(RecordError::TOO_FAR_AHEAD, ahead));
+            }
+        }
+        Ok(Rows::One)
+    }
+
+    fn read_internal(&mut self, record: &Record) -> Result<Rows, RecordError> {
+        let undecodable = |reason: String| RecordError::new(RecordError::UNDECODABLE, reason);
+        let bytes = record.value().ok_or_else(|| undecodable("a repartition record has no value".to_owned()))?;
+        let envelope =
+            internal::decode(bytes, &self.plan.schema).map_err(|error| undecodable(error.to_string()))?;
+        self.carrier = Some(envelope.carrier);
+        Ok(match envelope.content {
+            Content::Record(row) => {
+                self.row = row;
+                Rows::One
+            }
+            Content::Change { old, new } => Rows::Change { old, new },
+            Content::Watermark => Rows::Watermark,
+        })
+    }
+}
