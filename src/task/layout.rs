@@ -1,0 +1,122 @@
+//! Which layouts the rows of a store have had, kept beside them.
+//!
+//! A row names its layout by a number that is computed from the columns, so that whoever meets the row (another machine
+//! that restores the changelog, a later version of the topology) finds the columns in the task's meta store, under
+//! `layout/<store>/<number>`. Nothing else has to be kept in step.
+
+use std::ops::ControlFlow;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Error;
+use crate::expression::parse_type;
+use crate::schema::{Column, Schema};
+use crate::store::key::prefix_end;
+use crate::store::row::RowCodec;
+use crate::store::{self, Backend, Direction, KeyRange, StorePartition};
+use crate::topology::plan::{AggregatePlan, GROUP_SIZE, Node, OperatorPlan, StorePlan};
+use crate::value::Value;
+
+/// A layout that must be written to the meta store before a row that names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayoutRow {
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ColumnText {
+    name: String,
+    #[serde(rename = "type")]
+    ty: String,
+    nullable: bool,
+}
+
+/// The number of a layout: 21 bits, so that it takes three bytes in a row.
+pub fn number(schema: &Schema) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest 21 bits are wanted")]
+    let low = xxh3_64(&encode(schema)) as u32;
+    low & 0x1f_ffff
+}
+
+/// The codec of a store partition that knows every layout its rows may have, and the current layout's row where it is
+/// not in the meta store yet.
+pub fn codec(
+    store: &StorePlan,
+    nodes: &[Node],
+    meta: Option<(&dyn Backend, StorePartition)>,
+) -> Result<(RowCodec, Option<LayoutRow>), Error> {
+    let current = number(&store.value);
+    let mut layouts = Vec::new();
+    if let Some((backend, at)) = meta {
+        let prefix = format!("layout/{}/", store.name);
+        let to = prefix_end(prefix.as_bytes());
+        let range = KeyRange { from: prefix.as_bytes(), to: to.as_deref() };
+        let mut failed = None;
+        backend.scan(at, range, Direction::Forward, &mut |key, value| {
+            match decode(&key[prefix.len()..], value) {
+                Some(layout) => layouts.push(layout),
+                None => failed = Some(String::from_utf8_lossy(key).into_owned()),
+            }
+            ControlFlow::Continue(())
+        })?;
+        if let Some(key) = failed {
+            return Err(store::Error::Encoding { what: "layout", reason: key }.into());
+        }
+    }
+    let known = layouts.iter().any(|(number, _)| *number == current);
+    let misread = |error: store::row::LayoutError| Error::Layout {
+        store: store.name.to_string(),
+        reason: error.to_string(),
+    };
+    let mut codec = RowCodec::with_version(layouts, current, store.value.clone()).map_err(misread)?;
+    if let Some(aggregate) = owner(nodes, store) {
+        codec = codec.with_defaults(empty_state(aggregate, &store.value)).map_err(misread)?;
+    }
+    let row = (!known && meta.is_some()).then(|| LayoutRow {
+        key: format!("layout/{}/{current}", store.name).into_bytes(),
+        value: encode(&store.value),
+    });
+    Ok((codec, row))
+}
+
+/// The aggregate whose groups a store holds.
+fn owner<'n>(nodes: &'n [Node], store: &StorePlan) -> Option<&'n AggregatePlan> {
+    nodes.iter().find_map(|node| match &node.operator {
+        OperatorPlan::Aggregate(plan) if plan.store == store.id => Some(plan),
+        _ => None,
+    })
+}
+
+/// The state of a group before any row.
+fn empty_state(plan: &AggregatePlan, schema: &Schema) -> Vec<Value> {
+    let mut empty = plan.aggregates.empty();
+    if schema.columns().last().is_some_and(|column| &*column.name == GROUP_SIZE) {
+        empty.push(Value::Bigint(0));
+    }
+    empty
+}
+
+fn encode(schema: &Schema) -> Vec<u8> {
+    let columns: Vec<ColumnText> = schema
+        .columns()
+        .iter()
+        .map(|column| ColumnText {
+            name: column.name.to_string(),
+            ty: column.ty.to_string(),
+            nullable: column.nullable,
+        })
+        .collect();
+    serde_json::to_vec(&columns).unwrap_or_default()
+}
+
+fn decode(number: &[u8], value: &[u8]) -> Option<(u32, Schema)> {
+    let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+    let columns: Vec<ColumnText> = serde_json::from_slice(value).ok()?;
+    let columns: Option<Vec<Column>> = columns
+        .into_iter()
+        .map(|column| parse_type(&column.ty).ok().map(|(ty, _)| Column::new(column.name, ty, column.nullable)))
+        .collect();
+    Some((number, Schema::new(columns?)))
+}
