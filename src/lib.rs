@@ -16,6 +16,7 @@ pub mod store;
 pub mod log;
 // L2: plan
 pub mod topology;
+pub mod operator;
 // L3: tasks
 pub mod task;
 // L4: what runs them

@@ -10,6 +10,7 @@
 use super::materialize::{is_expired, new_is_expiry, stored_time};
 use super::state::{AggregateState, KeyBuffer};
 use super::{Context, Datum, Failure, deliver, project, sink};
+use crate::metric;
 use crate::ids::EventTime;
 use crate::row::Row;
 use crate::store::cache::{EntryId, Stored};
@@ -27,7 +28,7 @@ pub fn process(
 ) -> Result<(), Failure> {
     match datum {
         Datum::Record(_) if ctx.origin.tombstone => {
-            ctx.tally.tombstones += 1;
+            ctx.dropped(&node.step, "tombstone");
             Ok(())
         }
         Datum::Record(row) => change(ctx, node, plan, state, row, time, Sign::Add),
@@ -76,7 +77,7 @@ fn change(
     values.clear();
     project::evaluate(&plan.group, row, ctx.origin, values)?;
     if let [Value::Null] = values[..] {
-        ctx.tally.null_key += 1;
+        ctx.dropped(&node.step, "null_key");
         return Ok(());
     }
     bytes.clear();
@@ -186,7 +187,7 @@ fn late(
     row: &[Value],
     time: EventTime,
 ) -> Result<(), Failure> {
-    ctx.tally.late += 1;
+    ctx.counters.counter(&metric::RECORDS_LATE, &[&node.step]).add(1);
     match &plan.late {
         Late::Drop => Ok(()),
         Late::To(topic) => sink::late(ctx, node, topic, row, time),
@@ -320,7 +321,7 @@ fn expire(
         let table = ctx.stores.table(plan.store);
         let id = table.entry(&key)?;
         table.delete(id);
-        ctx.tally.expired += 1;
+        ctx.expired(plan.store);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use super::state::NodeState;
 use crate::expression::Env;
 use crate::ids::{EventTime, Partition, StoreId};
 use crate::log::Record;
+use crate::metric::{self, Counters};
 use crate::row::{Origin, Row};
 use crate::store::cache::Table;
 use crate::store::list::ListTable;
@@ -31,7 +32,7 @@ pub struct Context<'a> {
     /// The task's watermark, and by how much each node's lies behind it (milliseconds).
     pub watermark: EventTime,
     pub holds: &'a [i64],
-    pub tally: &'a mut Tally,
+    pub counters: &'a Counters,
     pub rows: &'a mut RowPool,
 }
 
@@ -56,6 +57,16 @@ impl<'a> Context<'a> {
             let mut readers = self.plan.sources.iter().flat_map(|source| &source.readers);
             readers.find(|reader| leads_here(&reader.next)).map(|reader| (reader.schema.clone(), reader.visible))
         })
+    }
+
+    /// Counts a record that a step leaves out of its state.
+    pub fn dropped(&self, step: &str, reason: &str) {
+        self.counters.counter(&metric::RECORDS_DROPPED, &[step, reason]).add(1);
+    }
+
+    /// Counts a row that ran out of time.
+    pub fn expired(&self, store: StoreId) {
+        self.counters.counter(&metric::STATE_ROWS_EXPIRED, &[&self.store_plans[store.index()].name]).add(1);
     }
 
     /// The watermark at a node's input.
@@ -111,33 +122,5 @@ impl Stores {
             Some(Some(OpenStore::List(list))) => list,
             _ => panic!("store {} is not an open list of this task", id.0),
         }
-    }
-}
-
-/// What was counted since the worker last asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub processed: u64,
-    pub processed_bytes: u64,
-    pub sent: u64,
-    pub late: u64,
-    pub null_key: u64,
-    pub tombstones: u64,
-    pub dead_lettered: u64,
-    pub skipped: u64,
-    pub expired: u64,
-}
-
-impl Tally {
-    pub fn add(&mut self, other: &Self) {
-        self.processed += other.processed;
-        self.processed_bytes += other.processed_bytes;
-        self.sent += other.sent;
-        self.late += other.late;
-        self.null_key += other.null_key;
-        self.tombstones += other.tombstones;
-        self.dead_lettered += other.dead_lettered;
-        self.skipped += other.skipped;
-        self.expired += other.expired;
     }
 }

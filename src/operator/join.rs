@@ -20,7 +20,7 @@ pub fn process(
 ) -> Result<(), Failure> {
     let Datum::Record(row) = datum else { return Ok(()) };
     if ctx.origin.tombstone {
-        ctx.tally.tombstones += 1;
+        ctx.dropped(&node.step, "tombstone");
         return Ok(());
     }
     state.values.clear();

@@ -6,7 +6,7 @@
 
 use super::state::KeyBuffer;
 use super::{Context, Datum, Failure, deliver};
-use crate::expression::{Env, Expression};
+use crate::expression::{Env, Expression, order};
 use crate::ids::{EventTime, StoreId};
 use crate::row::Row;
 use crate::store::cache::Stored;
@@ -17,6 +17,8 @@ use crate::value::Value;
 /// What a table keeps, and where its changes go.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
+    /// The step or table, for counting.
+    pub step: &'a str,
     pub store: StoreId,
     /// Slots of the key columns in a row of the table.
     pub key: &'a [usize],
@@ -29,6 +31,7 @@ pub struct Target<'a> {
 impl<'a> Target<'a> {
     fn of(node: &'a Node, plan: &'a MaterializePlan) -> Self {
         Self {
+            step: &node.step,
             store: plan.store,
             key: &plan.key,
             latest: plan.latest.as_ref(),
@@ -77,7 +80,7 @@ pub fn apply(
     if let [slot] = target.key
         && row[*slot].is_null()
     {
-        ctx.tally.null_key += 1;
+        ctx.dropped(target.step, "null_key");
         return Ok(());
     }
     let schema = &ctx.store_plans[target.store.index()].key;
@@ -165,7 +168,7 @@ pub fn expire(
         let id = table.entry(&key)?;
         let Some(stored) = table.stored(id).filter(|stored| stored.time <= until).cloned() else { continue };
         table.delete(id);
-        ctx.tally.expired += 1;
+        ctx.expired(store);
         if emit != Emit::Each || !ttl.downstream || node.next.is_empty() {
             continue;
         }
@@ -212,7 +215,7 @@ fn is_older(latest: &Expression, ctx: &Context<'_>, row: &[Value], old: &[Value]
     Ok(match (old.is_null(), new.is_null()) {
         (true, _) => false,
         (false, true) => true,
-        (false, false) => old.sql_cmp(&new) == Some(std::cmp::Ordering::Greater),
+        (false, false) => order::compare(&old, &new).is_gt(),
     })
 }
 

@@ -22,7 +22,7 @@ pub mod sink;
 pub mod state;
 pub mod view;
 
-pub use context::{Context, Tally};
+pub use context::Context;
 pub use outbox::Outbox;
 pub use reject::RecordError;
 

@@ -34,13 +34,13 @@ pub fn process(
 ) -> Result<(), Failure> {
     let Datum::Record(row) = datum else { return Ok(()) };
     if ctx.origin.tombstone {
-        ctx.tally.tombstones += 1;
+        ctx.dropped(&node.step, "tombstone");
         return Ok(());
     }
     state.values.clear();
     project::evaluate(&plan.by, row, ctx.origin, &mut state.values)?;
     if let [Value::Null] = state.values[..] {
-        ctx.tally.null_key += 1;
+        ctx.dropped(&node.step, "null_key");
         return Ok(());
     }
     state.bytes.clear();

@@ -9,6 +9,7 @@ use crate::expression::EvalError;
 use crate::format::{DecodeError, EncodeError, json};
 use crate::ids::{EventTime, Partition};
 use crate::log::OutgoingRecord;
+use crate::metric;
 use crate::row::Header;
 use crate::schema::Schema;
 use crate::topology::plan::{Node, OnError};
@@ -98,7 +99,7 @@ fn reject(
 ) -> Result<(), Failure> {
     match on_error {
         OnError::Skip => {
-            ctx.tally.skipped += 1;
+            ctx.dropped(step, "skipped");
             tracing::debug!(step, code = error.code, error = %error, "record skipped");
             Ok(())
         }
@@ -106,7 +107,7 @@ fn reject(
             message: format!("step `{step}` failed on {}: {error}", place(ctx)),
         }),
         OnError::DeadLetter => {
-            ctx.tally.dead_lettered += 1;
+            ctx.counters.counter(&metric::RECORDS_DEAD_LETTERED, &[step]).add(1);
             tracing::debug!(step, code = error.code, error = %error, "record dead-lettered");
             dead_letter(ctx, step, error, row)
         }

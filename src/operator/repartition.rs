@@ -30,7 +30,7 @@ pub fn process(
 ) -> Result<(), Failure> {
     match datum {
         Datum::Record(row) => {
-            if let Some(partition) = key(ctx, plan, state, row)? {
+            if let Some(partition) = key(ctx, node, plan, state, row)? {
                 let carrier = carrier(ctx, node);
                 state.value.clear();
                 internal::encode_record(&carrier, row, &node.schema, &mut state.value);
@@ -43,9 +43,9 @@ pub fn process(
         Datum::Change { old, new } => {
             let carrier = carrier(ctx, node);
             if let (Some(old), Some(new)) = (old, new) {
-                let old_at = key(ctx, plan, state, old)?;
+                let old_at = key(ctx, node, plan, state, old)?;
                 let old_key = state.key.bytes.clone();
-                let new_at = key(ctx, plan, state, new)?;
+                let new_at = key(ctx, node, plan, state, new)?;
                 if let (Some(_), Some(partition)) = (old_at, new_at)
                     && old_key == state.key.bytes
                 {
@@ -56,7 +56,7 @@ pub fn process(
             }
             for (old, new) in [(old, None), (None, new)] {
                 let Some(row) = old.or(new) else { continue };
-                if let Some(partition) = key(ctx, plan, state, row)? {
+                if let Some(partition) = key(ctx, node, plan, state, row)? {
                     state.value.clear();
                     internal::encode_change(&carrier, old, new, &node.schema, &mut state.value);
                     send(ctx, plan, state, partition, carrier.watermark, time)?;
@@ -70,6 +70,7 @@ pub fn process(
 /// Encodes the key into the state's buffer; `None` where a single key column is NULL.
 fn key(
     ctx: &mut Context<'_>,
+    node: &Node,
     plan: &RepartitionPlan,
     state: &mut RepartitionState,
     row: &[Value],
@@ -78,7 +79,7 @@ fn key(
     state.key.values.clear();
     project::evaluate(&plan.key, row, ctx.origin, &mut state.key.values)?;
     if let [Value::Null] = state.key.values[..] {
-        ctx.tally.null_key += 1;
+        ctx.dropped(&node.step, "null_key");
         return Ok(None);
     }
     state.key.bytes.clear();
@@ -102,8 +103,7 @@ fn send(
     let record =
         OutgoingRecord { key: Some(&state.key.bytes), value: Some(&state.value), timestamp: time, headers: &[] };
     ctx.outbox.send(topic, partition, record)?;
-    ctx.tally.sent += 1;
-    let carried = carried(state, partition);
+        let carried = carried(state, partition);
     carried.watermark = watermark;
     carried.idle = false;
     Ok(())

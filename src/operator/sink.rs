@@ -132,15 +132,13 @@ fn write(
         let at = partition(&key, round_robin);
         let record = OutgoingRecord { key: Some(&key), value: None, timestamp: time, headers: &headers };
         ctx.outbox.send(topic, at, record)?;
-        ctx.tally.sent += 1;
-    }
+            }
     if std::mem::take(&mut state.send) {
         let at = partition(&state.key, round_robin);
         let key = has_key.then_some(&*state.key);
         let record = OutgoingRecord { key, value: Some(&state.value), timestamp: time, headers: &headers };
         ctx.outbox.send(topic, at, record)?;
-        ctx.tally.sent += 1;
-    }
+            }
     Ok(())
 }
 
@@ -199,7 +197,6 @@ pub(super) fn late(
     let record =
         OutgoingRecord { key: key.as_deref(), value: Some(value.as_bytes()), timestamp: time, headers: &headers };
     ctx.outbox.send(topic, partition, record)?;
-    ctx.tally.sent += 1;
-    Ok(())
+        Ok(())
 }
 

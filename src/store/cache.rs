@@ -55,7 +55,6 @@ struct Entry {
 }
 
 /// The cache of one store partition.
-#[derive(Debug)]
 pub struct Table {
     at: StorePartition,
     backend: SharedBackend,
@@ -73,6 +72,13 @@ pub struct Table {
     misses: u64,
     /// Where `expired` goes on.
     sweep_from: Vec<u8>,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { at, index, dirty, bytes, .. } = self;
+        write!(f, "Table({at:?}, {} rows cached, {} dirty, {bytes} bytes)", index.len(), dirty.len())
+    }
 }
 
 /// Whether a store's keys are scanned in ranges while uncommitted.

@@ -183,7 +183,7 @@ impl ListTable {
         for key in std::mem::take(&mut self.dirty) {
             if let Some(list) = self.lists.get_mut(&key) {
                 list.touched.clear();
-                let bytes = list.rows.iter().map(|row| size_of::<KeptRow>() + row_bytes(&row.values)).sum();
+                let bytes: usize = list.rows.iter().map(|row| size_of::<KeptRow>() + row_bytes(&row.values)).sum();
                 self.bytes = (self.bytes + bytes).saturating_sub(list.bytes);
                 list.bytes = bytes;
             }

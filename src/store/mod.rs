@@ -10,10 +10,12 @@
 //! - Keys of one partition of one store are contiguous, and their order is that of their columns.
 
 pub mod budget;
+pub mod cache;
 #[cfg(test)]
 mod contract;
 pub mod directory;
 pub mod key;
+pub mod list;
 pub mod memory;
 pub mod mixed;
 mod refusal;

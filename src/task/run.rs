@@ -162,6 +162,7 @@ impl Task {
             }
             (Ok(rows), ReaderKind::Table { store }) => {
                 let target = Target {
+                    step: &reader_plan.name,
                     store: *store,
                     key: &reader_plan.key,
                     latest: None,
@@ -170,8 +171,7 @@ impl Task {
                     next: &reader_plan.next,
                 };
                 let operation = if *rows == Rows::Deletion { Operation::Delete } else { Operation::Upsert };
-                let step = reader_plan.name.clone();
-                materialize::apply(&mut ctx, target, &step, &mut KeyBuffer::default(), reader.row(), operation, event_time)?;
+                materialize::apply(&mut ctx, target, &mut KeyBuffer::default(), reader.row(), operation, event_time)?;
             }
             (Ok(_), ReaderKind::Stream | ReaderKind::TableChanges) => {
                 deliver(&mut ctx, &reader_plan.next, Datum::Record(reader.row()), event_time)?;
