@@ -8,7 +8,7 @@
 
 use super::state::{Carried, RepartitionState};
 use super::{Context, Datum, Failure, project};
-use crate::format::internal::{self, Carrier};
+use crate::format::internal::{self, Progress};
 use crate::ids::{EventTime, Partition};
 use crate::log::OutgoingRecord;
 use crate::log::partitioner::partition_of;
@@ -31,17 +31,17 @@ pub fn process(
     match datum {
         Datum::Record(row) => {
             if let Some(partition) = key(ctx, node, plan, state, row)? {
-                let carrier = carrier(ctx, node);
+                let progress = progress(ctx, node);
                 state.value.clear();
-                internal::encode_record(&carrier, row, &node.schema, &mut state.value);
-                send(ctx, plan, state, partition, carrier.watermark, time)?;
+                state.format.encode_record(progress, row, time, &mut state.value)?;
+                send(ctx, plan, state, partition, progress.watermark, time)?;
             }
             Ok(())
         }
         // The old row leaves its group where it was, the new one enters where it belongs. One record where that is one
         // partition and one key.
         Datum::Change { old, new } => {
-            let carrier = carrier(ctx, node);
+            let progress = progress(ctx, node);
             if let (Some(old), Some(new)) = (old, new) {
                 let old_at = key(ctx, node, plan, state, old)?;
                 let old_key = state.key.bytes.clone();
@@ -50,16 +50,16 @@ pub fn process(
                     && old_key == state.key.bytes
                 {
                     state.value.clear();
-                    internal::encode_change(&carrier, Some(old), Some(new), &node.schema, &mut state.value);
-                    return send(ctx, plan, state, partition, carrier.watermark, time);
+                    state.format.encode_change(progress, Some(old), Some(new), time, &mut state.value)?;
+                    return send(ctx, plan, state, partition, progress.watermark, time);
                 }
             }
             for (old, new) in [(old, None), (None, new)] {
                 let Some(row) = old.or(new) else { continue };
                 if let Some(partition) = key(ctx, node, plan, state, row)? {
                     state.value.clear();
-                    internal::encode_change(&carrier, old, new, &node.schema, &mut state.value);
-                    send(ctx, plan, state, partition, carrier.watermark, time)?;
+                    state.format.encode_change(progress, old, new, time, &mut state.value)?;
+                    send(ctx, plan, state, partition, progress.watermark, time)?;
                 }
             }
             Ok(())
@@ -87,8 +87,8 @@ fn key(
     Ok(Some(partition_of(&state.key.bytes, ctx.outbox.partitions(topic))))
 }
 
-fn carrier(ctx: &Context<'_>, node: &Node) -> Carrier {
-    Carrier { upstream: ctx.partition, watermark: ctx.watermark_at(node.id), idle: false }
+fn progress(ctx: &Context<'_>, node: &Node) -> Progress {
+    Progress { upstream: ctx.partition, watermark: ctx.watermark_at(node.id), idle: false }
 }
 
 fn send(
@@ -141,7 +141,7 @@ pub fn send_watermarks(
     for behind in &due {
         let idle = activity == Activity::Idle;
         state.value.clear();
-        internal::encode_watermark(&Carrier { upstream: ctx.partition, watermark, idle }, &mut state.value);
+        internal::encode_watermark(Progress { upstream: ctx.partition, watermark, idle }, &mut state.value);
         let timestamp = EventTime(watermark.0.max(0));
         let record = OutgoingRecord { key: None, value: Some(&state.value), timestamp, headers: &[] };
         ctx.outbox.send(topic, behind.partition, record)?;

@@ -3,6 +3,7 @@
 
 use super::outbox::OutTopic;
 use crate::format::Encoder;
+use crate::format::internal::InternalFormat;
 use crate::ids::{EventTime, Partition};
 use crate::row::Row;
 use crate::topology::plan::{OperatorPlan, SinkPlan, SubTopology};
@@ -39,6 +40,7 @@ pub struct RepartitionState {
     pub topic: Option<OutTopic>,
     pub key: KeyBuffer,
     pub key_encoder: Encoder,
+    pub format: InternalFormat,
     pub value: Vec<u8>,
     /// Per partition of the topic: what its last record or watermark record carried.
     pub carried: Vec<Carried>,
@@ -93,6 +95,7 @@ impl NodeState {
                     topic: None,
                     key: KeyBuffer::default(),
                     key_encoder: Encoder::new(repartition.key_format, &repartition.key_schema),
+                    format: InternalFormat::new(node.schema.clone()),
                     value: Vec::new(),
                     carried: Vec::new(),
                 }),

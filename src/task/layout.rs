@@ -7,13 +7,12 @@
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::Error;
 use crate::expression::parse_type;
 use crate::schema::{Column, Schema};
 use crate::store::key::prefix_end;
-use crate::store::row::RowCodec;
+use crate::store::row::{RowCodec, layout_hash};
 use crate::store::{self, Backend, Direction, KeyRange, StorePartition};
 use crate::topology::plan::{AggregatePlan, GROUP_SIZE, Node, OperatorPlan, StorePlan};
 use crate::value::Value;
@@ -33,13 +32,6 @@ struct ColumnText {
     nullable: bool,
 }
 
-/// The number of a layout: 21 bits, so that it takes three bytes in a row.
-pub fn number(schema: &Schema) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "the lowest 21 bits are wanted")]
-    let low = xxh3_64(&encode(schema)) as u32;
-    low & 0x1f_ffff
-}
-
 /// The codec of a store partition that knows every layout its rows may have, and the current layout's row where it is
 /// not in the meta store yet.
 pub fn codec(
@@ -47,7 +39,7 @@ pub fn codec(
     nodes: &[Node],
     meta: Option<(&dyn Backend, StorePartition)>,
 ) -> Result<(RowCodec, Option<LayoutRow>), Error> {
-    let current = number(&store.value);
+    let current = layout_hash(&store.value);
     let mut layouts = Vec::new();
     if let Some((backend, at)) = meta {
         let prefix = format!("layout/{}/", store.name);

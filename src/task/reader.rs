@@ -4,7 +4,7 @@
 
 use crate::expression::Env;
 use crate::format::Decoder;
-use crate::format::internal::{self, Carrier, Content};
+use crate::format::internal::{Content, InternalFormat, Progress};
 use crate::ids::EventTime;
 use crate::log::Record;
 use crate::operator::RecordError;
@@ -22,7 +22,8 @@ pub struct RowReader {
     row: Row,
     outcome: Result<Rows, RecordError>,
     time: EventTime,
-    carrier: Option<Carrier>,
+    internal: Option<InternalFormat>,
+    progress: Option<Progress>,
 }
 
 /// What a record turned out to be.
@@ -62,7 +63,8 @@ impl RowReader {
             row: Row::new(),
             outcome: Ok(Rows::Watermark),
             time: EventTime::MIN,
-            carrier: None,
+            internal: matches!(plan.encoding, Encoding::Internal).then(|| InternalFormat::new(plan.schema.clone())),
+            progress: None,
         }
     }
 
@@ -87,14 +89,14 @@ impl RowReader {
     }
 
     /// What an upstream task said with the record.
-    pub fn carrier(&self) -> Option<&Carrier> {
-        self.carrier.as_ref()
+    pub fn progress(&self) -> Option<&Progress> {
+        self.progress.as_ref()
     }
 
-    /// Reads a record; afterwards `outcome`, `row`, `time` and `carrier` are its. Returns its event time.
+    /// Reads a record; afterwards `outcome`, `row`, `time` and `progress` are its. Returns its event time.
     pub fn read(&mut self, record: &Record, origin: &Origin) -> EventTime {
         self.time = record.timestamp;
-        self.carrier = None;
+        self.progress = None;
         self.outcome = match self.plan.encoding {
             Encoding::Declared { .. } => self.read_declared(record, origin),
             Encoding::Internal => self.read_internal(record),
@@ -137,15 +139,18 @@ impl RowReader {
     fn read_internal(&mut self, record: &Record) -> Result<Rows, RecordError> {
         let undecodable = |reason: String| RecordError::new(RecordError::UNDECODABLE, reason);
         let bytes = record.value().ok_or_else(|| undecodable("a repartition record has no value".to_owned()))?;
-        let envelope =
-            internal::decode(bytes, &self.plan.schema).map_err(|error| undecodable(error.to_string()))?;
-        self.carrier = Some(envelope.carrier);
+        let format = self.internal.as_ref().ok_or_else(|| undecodable("not a repartition topic".to_owned()))?;
+        let envelope = format.decode(bytes)?;
+        self.progress = Some(envelope.progress);
         Ok(match envelope.content {
-            Content::Record(row) => {
-                self.row = row;
+            Content::Record { row, time } => {
+                (self.row, self.time) = (row, time);
                 Rows::One
             }
-            Content::Change { old, new } => Rows::Change { old, new },
+            Content::Change { old, new, time } => {
+                self.time = time;
+                Rows::Change { old, new }
+            }
             Content::Watermark => Rows::Watermark,
         })
     }

@@ -177,8 +177,8 @@ impl Task {
                 deliver(&mut ctx, &reader_plan.next, Datum::Record(reader.row()), event_time)?;
             }
         }
-        match reader.carrier() {
-            Some(carrier) => time.hear(index, carrier.upstream.0, carrier.watermark, carrier.idle),
+        match reader.progress() {
+            Some(upstream) => time.hear(index, upstream.upstream.0, upstream.watermark, upstream.idle),
             None if matches!(reader.kind(), ReaderKind::Stream) => {
                 let delay = i64::try_from(reader_plan.watermark.delay.as_millis()).unwrap_or(i64::MAX);
                 time.observe(index, event_time, delay);
