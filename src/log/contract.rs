@@ -500,7 +500,7 @@ fn offsets_are_found_by_time(log: SharedLog, prefix: &str) {
     assert_eq!(find(0), [Offset(0), Offset(0)]);
     assert_eq!(find(1_700_000_001_001), [Offset(1), Offset(1)]);
     assert_eq!(find(1_700_000_003_000), [Offset(2), Offset(2)]);
-    assert_eq!(find(1_700_000_003_001), [Offset(4), Offset(4)], "the end, where there is none");
+    assert_eq!(find(4_000_000_000_000), [Offset(4), Offset(4)], "the end, where there is none");
     assert_eq!(scene.log.offsets(OffsetQuery::Start, &[at(&output, 0)]).unwrap(), [Offset(0)]);
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::error::{Subject, translate};
+use super::error::{Subject, leaves_doubt, translate};
 use super::native::client::TopicKey;
 use super::native::consume::{Consumer, Delivery};
 use super::native::{NativeError, Topic};
@@ -82,6 +82,28 @@ impl KafkaFetcher {
         }
         let Some(handle) = self.topics.get(topic) else { return Ok(()) };
         self.consumer.stop(handle, old.key.1).map_err(|error| about(&error, topic))
+    }
+
+    /// Asks the cluster which topics are missing or forbidden; their slots fail with the next fetch.
+    fn look_for_topics(&mut self) {
+        let Self { topics, slots, released, .. } = self;
+        for (name, topic) in topics {
+            let counted = topic.partition_count(limits::LOG_REQUEST_TIMEOUT);
+            let of_topic = slots.iter_mut().filter(|(_, state)| state.partition.topic == *name);
+            for (slot, state) in of_topic {
+                let error = match &counted {
+                    Ok(count) if state.partition.partition.0 < *count => continue,
+                    Ok(_) => Error::TopicMissing { topic: name.clone() },
+                    Err(error) if leaves_doubt(error.code) => continue,
+                    Err(error) => about(error, name),
+                };
+                state.held_bytes += limits::FETCH_RECORD_OVERHEAD_BYTES;
+                state.held.push_back(Fetched::Failed(*slot, error));
+                if state.flow == Flow::Open && !released.contains(slot) {
+                    released.push_back(*slot);
+                }
+            }
+        }
     }
 
     /// Moves what resumed slots hold, up to `limit` events.
@@ -201,6 +223,9 @@ impl Fetcher for KafkaFetcher {
         if taken == 0 {
             // Serves the client's error events.
             self.consumer.client().poll(Duration::ZERO);
+        }
+        if self.consumer.client().take_topic_problem() {
+            self.look_for_topics();
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::fmt;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -39,6 +39,8 @@ pub struct Client {
 #[derive(Debug, Default)]
 struct Problem {
     last: Mutex<Option<NativeError>>,
+    /// A topic is missing or forbidden; which one is only in the text.
+    of_a_topic: AtomicBool,
 }
 
 // SAFETY: librdkafka's client handle may be used from any thread, concurrently (rdkafka.h, "thread safety").
@@ -125,6 +127,12 @@ impl Client {
         self.problem.record(error);
     }
 
+    /// Whether some topic was found missing or forbidden since the last call. librdkafka says so without naming the
+    /// partition that was started (RD_KAFKA_OP_ERR of rd_kafka_toppar_enq_error).
+    pub fn take_topic_problem(&self) -> bool {
+        self.problem.of_a_topic.swap(false, Ordering::AcqRel)
+    }
+
     /// The error that ended the client for good.
     pub fn fatal_error(&self) -> Option<NativeError> {
         unsafe extern "C" {
@@ -165,11 +173,26 @@ impl Drop for Client {
 impl Problem {
     /// "All brokers down" follows every other trouble and explains none: it does not replace one.
     fn record(&self, error: NativeError) {
+        if concerns_a_topic(error.code) {
+            self.of_a_topic.store(true, Ordering::Release);
+            return;
+        }
         let mut last = self.last.lock();
         if error.code != Code::ALL_BROKERS_DOWN || last.is_none() {
             *last = Some(error);
         }
     }
+}
+
+fn concerns_a_topic(code: Code) -> bool {
+    matches!(
+        code,
+        Code::UNKNOWN_TOPIC_OR_PARTITION
+            | Code::LOCAL_UNKNOWN_TOPIC
+            | Code::LOCAL_UNKNOWN_PARTITION
+            | Code::TOPIC_AUTHORIZATION_FAILED
+            | Code::INVALID_TOPIC
+    )
 }
 
 /// A handle to a topic within one client.
