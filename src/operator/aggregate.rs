@@ -10,8 +10,8 @@
 use super::materialize::{is_expired, new_is_expiry, stored_time};
 use super::state::{AggregateState, KeyBuffer};
 use super::{Context, Datum, Failure, deliver, project, sink};
-use crate::metric;
 use crate::ids::EventTime;
+use crate::metric;
 use crate::row::Row;
 use crate::store::cache::{EntryId, Stored};
 use crate::store::{self, KeyRange, key};
@@ -176,8 +176,7 @@ pub fn window_start(window: WindowPlan, time: EventTime) -> EventTime {
 
 /// Whether a window's end + grace has been reached.
 fn is_closed(window: WindowPlan, start: EventTime, watermark: EventTime) -> bool {
-    watermark != EventTime::MIN
-        && start.saturating_add(window.size_ms).saturating_add(window.grace_ms) <= watermark
+    watermark != EventTime::MIN && start.saturating_add(window.size_ms).saturating_add(window.grace_ms) <= watermark
 }
 
 fn late(
@@ -224,8 +223,7 @@ pub fn flush(ctx: &mut Context<'_>, node: &Node, plan: &AggregatePlan) -> Result
         let dirty = ctx.stores.table(plan.store).dirty(number);
         let (start, group_key) = split(plan, dirty.key)?;
         key::decode_key(group_key, schema, &mut group)?;
-        let expired_window =
-            plan.window.is_some_and(|_| dirty.after.is_none() && dirty.before.is_some());
+        let expired_window = plan.window.is_some_and(|_| dirty.after.is_none() && dirty.before.is_some());
         let silent = expired_window || new_is_expiry(dirty.before, dirty.after.is_some(), plan.ttl, ctx.watermark);
         let time = dirty.after.or(dirty.before).map_or(EventTime(0), |stored| stored.time);
         if let Some(before) = dirty.before {

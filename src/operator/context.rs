@@ -7,9 +7,9 @@ use crate::ids::{EventTime, Partition, StoreId};
 use crate::log::Record;
 use crate::metric::{self, Counters};
 use crate::row::{Origin, Row};
+use crate::schema::Schema;
 use crate::store::cache::Table;
 use crate::store::list::ListTable;
-use crate::schema::Schema;
 use crate::topology::plan::{Edge, Node, NodeId, StorePlan, SubTopology};
 use crate::value::Value;
 
@@ -47,12 +47,8 @@ impl<'a> Context<'a> {
     /// The layout of the rows that reach a node, and how many of their slots a user sees.
     pub fn input_of(&self, node: &Node) -> Option<(Schema, usize)> {
         let leads_here = |edges: &[Edge]| edges.iter().any(|edge| edge.to == node.id);
-        let from_node = self
-            .plan
-            .nodes
-            .iter()
-            .find(|from| leads_here(&from.next))
-            .map(|from| (from.schema.clone(), from.visible));
+        let from_node =
+            self.plan.nodes.iter().find(|from| leads_here(&from.next)).map(|from| (from.schema.clone(), from.visible));
         from_node.or_else(|| {
             let mut readers = self.plan.sources.iter().flat_map(|source| &source.readers);
             readers.find(|reader| leads_here(&reader.next)).map(|reader| (reader.schema.clone(), reader.visible))

@@ -135,7 +135,7 @@ pub fn flush(ctx: &mut Context<'_>, node: &Node, plan: &MaterializePlan) -> Resu
         let dirty = ctx.stores.table(plan.store).dirty(number);
         key::decode_key(dirty.key, schema, &mut keys)?;
         let length = node.schema.len();
-        let mut make = |stored: Option<&Stored>, into: &mut Row| {
+        let make = |stored: Option<&Stored>, into: &mut Row| {
             stored.map(|stored| assemble(&keys, &stored.row, &node.key, length, into)).is_some()
         };
         let (old, new) = (make(dirty.before, &mut old_row), make(dirty.after, &mut new_row));

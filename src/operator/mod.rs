@@ -82,13 +82,7 @@ pub fn deliver(ctx: &mut Context<'_>, edges: &[Edge], datum: Datum<'_>, time: Ev
 
 /// Runs one node. Its state is lent to it for the duration; an operator is never entered twice at a time, since edges
 /// lead forward only.
-fn run(
-    ctx: &mut Context<'_>,
-    index: usize,
-    node: &Node,
-    datum: Datum<'_>,
-    time: EventTime,
-) -> Result<(), Failure> {
+fn run(ctx: &mut Context<'_>, index: usize, node: &Node, datum: Datum<'_>, time: EventTime) -> Result<(), Failure> {
     let mut state = std::mem::take(&mut ctx.nodes[index]);
     let result = match (&node.operator, &mut state) {
         (OperatorPlan::Filter(condition), _) => project::filter(ctx, node, condition, datum, time),

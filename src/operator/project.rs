@@ -70,8 +70,7 @@ pub fn project(
                 None => false,
             };
             let change = Datum::Change { old: old.map(|_| &*old_row), new: new.then_some(&*new_row) };
-            let result =
-                if old.is_some() || new { deliver(ctx, &node.next, change, time) } else { Ok(()) };
+            let result = if old.is_some() || new { deliver(ctx, &node.next, change, time) } else { Ok(()) };
             ctx.rows.give_back(old_row);
             ctx.rows.give_back(new_row);
             result

@@ -103,9 +103,7 @@ fn reject(
             tracing::debug!(step, code = error.code, error = %error, "record skipped");
             Ok(())
         }
-        OnError::Fail => Err(Failure::Stop {
-            message: format!("step `{step}` failed on {}: {error}", place(ctx)),
-        }),
+        OnError::Fail => Err(Failure::Stop { message: format!("step `{step}` failed on {}: {error}", place(ctx)) }),
         OnError::DeadLetter => {
             ctx.counters.counter(&metric::RECORDS_DEAD_LETTERED, &[step]).add(1);
             tracing::debug!(step, code = error.code, error = %error, "record dead-lettered");

@@ -103,7 +103,7 @@ fn send(
     let record =
         OutgoingRecord { key: Some(&state.key.bytes), value: Some(&state.value), timestamp: time, headers: &[] };
     ctx.outbox.send(topic, partition, record)?;
-        let carried = carried(state, partition);
+    let carried = carried(state, partition);
     carried.watermark = watermark;
     carried.idle = false;
     Ok(())
@@ -169,7 +169,8 @@ pub fn due<'s>(
     let state = &*state;
     state.carried.iter().copied().filter(move |carried| {
         let advanced = watermark != EventTime::MIN
-            && (carried.watermark == EventTime::MIN || watermark.0.saturating_sub(carried.watermark.0) >= MIN_ADVANCE_MS);
+            && (carried.watermark == EventTime::MIN
+                || watermark.0.saturating_sub(carried.watermark.0) >= MIN_ADVANCE_MS);
         let rested = carried.sent_at_ms.is_none_or(|at| now_ms.saturating_sub(at) >= MIN_INTERVAL_MS);
         (advanced && rested) || idle != carried.idle
     })

@@ -132,13 +132,13 @@ fn write(
         let at = partition(&key, round_robin);
         let record = OutgoingRecord { key: Some(&key), value: None, timestamp: time, headers: &headers };
         ctx.outbox.send(topic, at, record)?;
-            }
+    }
     if std::mem::take(&mut state.send) {
         let at = partition(&state.key, round_robin);
         let key = has_key.then_some(&*state.key);
         let record = OutgoingRecord { key, value: Some(&state.value), timestamp: time, headers: &headers };
         ctx.outbox.send(topic, at, record)?;
-            }
+    }
     Ok(())
 }
 
@@ -184,19 +184,14 @@ pub(super) fn late(
         None => String::from("null"),
     };
     let mut headers: Vec<Header> = ctx.origin.headers.as_deref().map(<[Header]>::to_vec).unwrap_or_default();
-    headers.push(Header {
-        name: "sidestream.step".into(),
-        value: Some(node.step.as_bytes().into()),
-    });
+    headers.push(Header { name: "sidestream.step".into(), value: Some(node.step.as_bytes().into()) });
     let topic = ctx.outbox.topic(topic);
     let key = ctx.origin.key.clone();
     let partitions = ctx.outbox.partitions(topic);
-    let partition = key.as_deref().map_or(Partition(ctx.partition.0 % partitions.max(1)), |key| {
-        partition_of(key, partitions)
-    });
+    let partition =
+        key.as_deref().map_or(Partition(ctx.partition.0 % partitions.max(1)), |key| partition_of(key, partitions));
     let record =
         OutgoingRecord { key: key.as_deref(), value: Some(value.as_bytes()), timestamp: time, headers: &headers };
     ctx.outbox.send(topic, partition, record)?;
-        Ok(())
+    Ok(())
 }
-

@@ -100,7 +100,9 @@ pub(super) fn through(
             }
             other => {
                 debug_assert!(false, "{other:?} cannot stand in a view");
-                return Err(RecordError::new(RecordError::EXPRESSION, "this table cannot be computed on reading").into());
+                return Err(
+                    RecordError::new(RecordError::EXPRESSION, "this table cannot be computed on reading").into()
+                );
             }
         }
     }

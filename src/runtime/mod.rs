@@ -9,3 +9,4 @@ pub mod view;
 
 pub use ownership::Ownership;
 pub use view::View;
+pub mod worker;

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use crate::ids::TaskId;
-use crate::log::{Group, GroupMetadata};
+use crate::log::{self, Group, GroupMetadata, OffsetCommit};
 
 /// See the module.
 #[derive(Debug)]
@@ -85,6 +85,15 @@ impl Ownership {
         match metadata {
             Some(metadata) if metadata.generation >= 0 && !metadata.member_id.is_empty() => Ok(f(&metadata)),
             Some(_) | None => Err(NotOwner::NoMembership),
+        }
+    }
+
+    /// Commits offsets through the group itself (`at_least_once`), with the metadata that the commit was checked under.
+    pub fn commit_offsets(&self, offsets: &[OffsetCommit], metadata: &GroupMetadata) -> Result<(), log::Error> {
+        let group = self.state.read().group.clone();
+        match group {
+            Some(group) => group.commit(offsets, metadata),
+            None => Err(log::Error::StaleGeneration { reason: "the membership has ended".to_owned() }),
         }
     }
 

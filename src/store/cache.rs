@@ -202,10 +202,7 @@ impl Table {
 
     /// Calls `write` with each dirty key and its encoded row (`None`: deleted). Keys that were made and unmade since the
     /// last commit are left out.
-    pub fn stage<E: From<Error>>(
-        &self,
-        mut write: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub fn stage<E: From<Error>>(&self, mut write: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
         let mut buffer = Vec::with_capacity(256);
         for &id in &self.dirty {
             let entry = &self.entries[id];
@@ -299,15 +296,8 @@ impl Table {
     fn insert(&mut self, hash: u64, key: &[u8], current: Option<Stored>) -> usize {
         let bytes = entry_bytes(key, current.as_ref());
         self.bytes += bytes;
-        let entry = Entry {
-            key: Box::from(key),
-            current,
-            before: None,
-            dirty: false,
-            referenced: true,
-            vacant: false,
-            bytes,
-        };
+        let entry =
+            Entry { key: Box::from(key), current, before: None, dirty: false, referenced: true, vacant: false, bytes };
         let id = match self.vacant.pop() {
             Some(id) => {
                 self.entries[id] = entry;

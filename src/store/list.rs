@@ -150,10 +150,7 @@ impl ListTable {
     }
 
     /// Calls `write` with each changed entry and its encoded row (`None`: deleted).
-    pub fn stage<E: From<Error>>(
-        &self,
-        mut write: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub fn stage<E: From<Error>>(&self, mut write: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
         let (mut entry_key, mut buffer) = (Vec::new(), Vec::new());
         for key in &self.dirty {
             let Some(list) = self.lists.get(key) else { continue };

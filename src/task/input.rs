@@ -212,4 +212,3 @@ pub fn no_origin(topic: &TopicName, partition: Partition) -> Origin {
         fetched_at: 0,
     }
 }
-

@@ -58,10 +58,8 @@ pub fn codec(
         }
     }
     let known = layouts.iter().any(|(number, _)| *number == current);
-    let misread = |error: store::row::LayoutError| Error::Layout {
-        store: store.name.to_string(),
-        reason: error.to_string(),
-    };
+    let misread =
+        |error: store::row::LayoutError| Error::Layout { store: store.name.to_string(), reason: error.to_string() };
     let mut codec = RowCodec::with_version(layouts, current, store.value.clone()).map_err(misread)?;
     if let Some(aggregate) = owner(nodes, store) {
         codec = codec.with_defaults(empty_state(aggregate, &store.value)).map_err(misread)?;

@@ -113,6 +113,7 @@ pub struct Task {
     rows: RowPool,
     dirty: bool,
     processed_since_commit: u64,
+    last_processed: Option<(usize, Offset)>,
 }
 
 #[derive(Debug)]
@@ -129,8 +130,18 @@ impl Task {
     /// # Errors
     /// `Layout` where stored rows cannot be read by this plan; `Store` where they cannot be read at all.
     pub fn open(open: OpenTask) -> Result<Self, Error> {
-        let OpenTask { id, plan, facts, backend, clock, counters, positions, bootstrap_ends, cache_bytes, sync_max_wait } =
-            open;
+        let OpenTask {
+            id,
+            plan,
+            facts,
+            backend,
+            clock,
+            counters,
+            positions,
+            bootstrap_ends,
+            cache_bytes,
+            sync_max_wait,
+        } = open;
         let sub = &plan.sub_topologies[id.sub_topology.0 as usize];
         let holds = holds(sub);
         let needs = needs(sub);
@@ -207,6 +218,7 @@ impl Task {
             // The offsets of all inputs are committed when a task opens (EXACTLY-ONCE rule 6).
             dirty: true,
             processed_since_commit: 0,
+            last_processed: None,
             plan,
         })
     }
@@ -247,6 +259,11 @@ impl Task {
 
     pub fn processed_since_commit(&self) -> u64 {
         self.processed_since_commit
+    }
+
+    /// The record that was processed last: its input and offset.
+    pub fn last_processed(&self) -> Option<(usize, Offset)> {
+        self.last_processed
     }
 
     /// The next record of an input to be processed.

@@ -101,6 +101,7 @@ impl Task {
         let Some(record) = self.inputs[index].input.take() else { return Ok(()) };
         self.dirty = true;
         self.processed_since_commit += 1;
+        self.last_processed = Some((index, record.offset));
         self.inputs[index].records.add(1);
         self.inputs[index].bytes.add(record.size() as u64);
         let poisoned = !self.poison.is_empty() && self.poison.remove(&(index, record.offset));
@@ -278,7 +279,10 @@ impl Task {
 
     fn repartitions(&self) -> Vec<usize> {
         let nodes = self.sub().nodes.iter().enumerate();
-        nodes.filter(|(_, node)| matches!(node.operator, OperatorPlan::Repartition(_))).map(|(index, _)| index).collect()
+        nodes
+            .filter(|(_, node)| matches!(node.operator, OperatorPlan::Repartition(_)))
+            .map(|(index, _)| index)
+            .collect()
     }
 
     fn activity(&self) -> Activity {
@@ -362,7 +366,8 @@ impl Task {
 
     /// Whether the watermark has moved far enough since the last look for expired rows.
     fn sweep_due(&self) -> bool {
-        let shortest = self.sub().nodes.iter().filter_map(|node| materialize::ttl_of(&node.operator)).map(|ttl| ttl.1.after_ms);
+        let shortest =
+            self.sub().nodes.iter().filter_map(|node| materialize::ttl_of(&node.operator)).map(|ttl| ttl.1.after_ms);
         let watermark = self.time.watermark();
         shortest.min().is_some_and(|ttl| {
             watermark != EventTime::MIN
@@ -501,4 +506,3 @@ fn tie(input: usize, offset: Offset) -> u64 {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
-

@@ -251,8 +251,7 @@ mod tests {
 
     #[test]
     fn the_watermark_is_the_least_over_the_stream_inputs() {
-        let mut time =
-            time(&[("a", InputKind::Source), ("b", InputKind::Source), ("accounts", InputKind::Table)]);
+        let mut time = time(&[("a", InputKind::Source), ("b", InputKind::Source), ("accounts", InputKind::Table)]);
         time.observe(0, EventTime(1000), 100);
         assert_eq!(time.watermark(), EventTime::MIN, "b has not reported");
         time.observe(1, EventTime(500), 0);
