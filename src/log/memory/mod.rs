@@ -4,7 +4,8 @@
 //! It works from many threads, and from one thread with a manual clock, where the same calls give the same answers: it
 //! draws no random number, and nothing depends on the order of a hash map.
 //!
-//! What it is not: durable, replicated, or bounded by retention (`delete_records` and `compact` are there).
+//! What it is not: durable, replicated, or bounded by itself: `trim`, `compact` and `delete_records` are there to be
+//! called.
 //!
 //! Invariants
 //! - One lock over the whole state, held for the time of one request; faults are drawn outside of it.
@@ -23,6 +24,9 @@ mod producer;
 mod state;
 mod topic;
 mod transaction;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -154,6 +158,14 @@ impl MemoryLog {
         let now_ms = self.shared.clock.wall_micros().div_euclid(1000);
         self.shared.with(|state, _| {
             state.topics.named_mut(topic)?.compact(now_ms);
+            Ok(())
+        })
+    }
+
+    /// Deletes all but the last `keep` committed records of each partition, as retention would.
+    pub fn trim(&self, topic: &TopicName, keep: usize) -> Result<(), Error> {
+        self.shared.with(|state, _| {
+            state.topics.named_mut(topic)?.trim(keep);
             Ok(())
         })
     }

@@ -249,6 +249,8 @@ impl Producer for MemoryProducer {
             return Err(Error::RecordRefused { topic: target.name.clone(), reason }.into());
         }
         match self.send_fault(topic, partition) {
+            // Who waits for room in the queue of a killed client would wait for ever.
+            Fault::Unreachable if self.client.is_killed() => return Err(faults::unreachable(&self.client).into()),
             Fault::Unreachable => return Err(SendFailure::QueueFull),
             Fault::Refuse => {
                 let reason = "refused by a fault".to_owned();

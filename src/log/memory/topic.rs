@@ -245,6 +245,13 @@ impl Topic {
         }
     }
 
+    /// Keeps the last `keep` committed records of each partition, and what is not decided yet.
+    pub fn trim(&mut self, keep: usize) {
+        for partition in &mut self.partitions {
+            partition.trim(keep);
+        }
+    }
+
     /// Cleans every partition, as one run of the log cleaner would. Nothing where the topic is not compacted.
     pub fn compact(&mut self, now_ms: i64) {
         if self.cleanup == Cleanup::Delete {
@@ -354,6 +361,15 @@ impl PartitionLog {
             self.entries.pop_front();
         }
         true
+    }
+
+    fn trim(&mut self, keep: usize) {
+        let stable = self.last_stable();
+        let excess = self.position_of(stable).saturating_sub(keep);
+        if excess > 0 {
+            let start = self.entries.get(excess).map_or(stable, |entry| entry.record.offset.min(stable));
+            self.delete_before(start);
+        }
     }
 
     fn compact(&mut self, now_ms: i64, delete_retention_ms: i64) {
