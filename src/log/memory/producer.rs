@@ -119,7 +119,13 @@ impl MemoryProducer {
             Phase::Ready(_) | Phase::New => None,
         };
         let target = &mut self.topics[topic.0 as usize];
-        let offset = self.shared.with(|state, now| append(state, target, partition, record, identity, now))?;
+        let clock = &self.shared.clock;
+        let offset = self.shared.with_timeless(|state| {
+            if let Some(identity) = identity {
+                state.open_transaction(identity, clock)?;
+            }
+            append(state, target, partition, record, identity)
+        })?;
         target.ends.insert(partition, offset.next());
         Ok(())
     }
@@ -353,13 +359,7 @@ fn append(
     partition: Partition,
     record: OutgoingRecord<'_>,
     identity: Option<Identity>,
-    now: Duration,
 ) -> Result<Offset, Error> {
-    if let Some(identity) = identity {
-        let (transactions, mut participants) = state.transactions();
-        transactions.check(identity)?;
-        transactions.open(identity.producer, now, &mut participants);
-    }
     let index = match target.index.filter(|index| state.topics.get(*index).is_some()) {
         Some(index) => index,
         None => state.topics.index(&target.name)?,

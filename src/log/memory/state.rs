@@ -59,10 +59,17 @@ impl Shared {
     /// Serves one request at the clock's time.
     pub fn with<R>(&self, serve: impl FnOnce(&mut State, Duration) -> R) -> R {
         let now = self.clock.monotonic();
+        self.with_timeless(|state| {
+            state.tick(now);
+            serve(state, now)
+        })
+    }
+
+    /// Serves a request that time has no part in. Spares the hot path a look at the clock.
+    pub fn with_timeless<R>(&self, serve: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let before = state.version;
-        state.tick(now);
-        let answer = serve(&mut state, now);
+        let answer = serve(&mut state);
         let wake = state.version != before && state.waiting > 0;
         drop(state);
         if wake {
@@ -157,6 +164,17 @@ impl State {
 
     pub fn transactions(&mut self) -> (&mut Transactions, Participants<'_>) {
         (&mut self.transactions, Participants { topics: &mut self.topics, groups: &mut self.groups })
+    }
+
+    /// Before each record of a transaction. Only the first one looks at the clock.
+    pub fn open_transaction(&mut self, identity: Identity, clock: &SharedClock) -> Result<(), Error> {
+        self.transactions.check(identity)?;
+        if !self.transactions.is_open(identity.producer) {
+            let (transactions, mut participants) = self.transactions();
+            transactions.open(identity.producer, clock.monotonic(), &mut participants);
+            self.changed();
+        }
+        Ok(())
     }
 
     pub fn append(

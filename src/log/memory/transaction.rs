@@ -113,12 +113,16 @@ impl Transactions {
     /// The producer is about to write its first record, or offset, of a transaction. The client waits for the control
     /// records of the previous one (CONCURRENT_TRANSACTIONS).
     pub fn open(&mut self, producer: ProducerId, now: Duration, on: &mut Participants<'_>) {
-        if self.coordinators[producer.0].open.is_some() {
+        if self.is_open(producer) {
             return;
         }
         self.write_late_markers(on, |markers| markers.producer == producer);
         let partitions = BTreeSet::new();
         self.coordinators[producer.0].open = Some(OpenTransaction { since: now, partitions, groups: BTreeSet::new() });
+    }
+
+    pub fn is_open(&self, producer: ProducerId) -> bool {
+        self.coordinators[producer.0].open.is_some()
     }
 
     pub fn add_partition(&mut self, producer: ProducerId, partition: PartitionIndex) {
