@@ -90,7 +90,8 @@ impl Ownership {
 
     /// Commits offsets through the group itself (`at_least_once`), with the metadata that the commit was checked under.
     pub fn commit_offsets(&self, offsets: &[OffsetCommit], metadata: &GroupMetadata) -> Result<(), log::Error> {
-        let group = self.state.read().group.clone();
+        // Called within `for_commit`: a writer that waits must not come between.
+        let group = self.state.read_recursive().group.clone();
         match group {
             Some(group) => group.commit(offsets, metadata),
             None => Err(log::Error::StaleGeneration { reason: "the membership has ended".to_owned() }),

@@ -100,7 +100,8 @@ pub fn prepare(log: &dyn Log, plan: &Plan, settings: TopicSettings) -> Result<Pr
     let mut obstacles: Vec<Obstacle> = Vec::new();
     for topic in &sources {
         // A topology may read what it writes: that one is an output, and may be made below.
-        if !known.contains_key(topic) && !(settings.create_outputs && outputs.contains(topic)) {
+        let will_be_made = settings.create_outputs && outputs.contains(topic);
+        if !known.contains_key(topic) && !will_be_made {
             obstacles.push(Obstacle::SourceMissing { topic: topic.clone() });
         }
     }
@@ -146,10 +147,7 @@ pub fn prepare(log: &dyn Log, plan: &Plan, settings: TopicSettings) -> Result<Pr
 }
 
 /// The internal topics that this plan needs on topics as they are: an own changelog is left out where the source serves.
-pub fn needed_internal_topics<'a>(
-    plan: &'a Plan,
-    known: &HashMap<TopicName, TopicDescription>,
-) -> Vec<&'a InternalTopic> {
+fn needed_internal_topics<'a>(plan: &'a Plan, known: &HashMap<TopicName, TopicDescription>) -> Vec<&'a InternalTopic> {
     let changelogs: BTreeSet<TopicName> =
         plan.stores.iter().map(|store| changelog_topic(&store.changelog, known).0).collect();
     plan.internal_topics

@@ -207,7 +207,10 @@ pub fn output_topics(plan: &Plan) -> BTreeSet<TopicName> {
 ///
 /// Rule 21: the source topic serves where it is compacted (and nothing else removes its records); a store kept in memory
 /// follows the same rule.
-pub fn changelog_of(changelog: &ChangelogPlan, topics: &HashMap<TopicName, TopicDescription>) -> Option<Changelog> {
+pub(crate) fn changelog_of(
+    changelog: &ChangelogPlan,
+    topics: &HashMap<TopicName, TopicDescription>,
+) -> Option<Changelog> {
     let (name, is_source) = changelog_topic(changelog, topics);
     let description = topics.get(&name)?;
     Some(Changelog {
@@ -220,7 +223,10 @@ pub fn changelog_of(changelog: &ChangelogPlan, topics: &HashMap<TopicName, Topic
 }
 
 /// The name of a store's changelog and whether it is the source topic itself.
-pub fn changelog_topic(changelog: &ChangelogPlan, topics: &HashMap<TopicName, TopicDescription>) -> (TopicName, bool) {
+pub(crate) fn changelog_topic(
+    changelog: &ChangelogPlan,
+    topics: &HashMap<TopicName, TopicDescription>,
+) -> (TopicName, bool) {
     match changelog {
         ChangelogPlan::Own(topic) => (topic.clone(), false),
         ChangelogPlan::SourceIfCompacted { source, own } => match topics.get(source).map(|topic| topic.cleanup) {

@@ -21,6 +21,7 @@ pub mod input;
 pub mod layout;
 pub mod reader;
 pub mod restore;
+mod source_rows;
 mod run;
 pub mod time;
 

@@ -18,17 +18,17 @@
 //! Invariants
 //! - A position is never ahead of the rows beside it.
 //! - `written_at` of a position says how old the knowledge of the changelog's end is, not when the row was written: it
-//!    decides whether tombstones may have been missed. Before the end is reached it is that of the state built upon.
+//!   decides whether tombstones may have been missed. Before the end is reached it is that of the state built upon.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::SharedClock;
-use crate::ids::{Offset, StoreId, TaskId, TopicPartition};
+use crate::ids::{Offset, TaskId, TopicPartition};
 use crate::log::{self, FetchSlot, Fetched, Fetcher, OffsetQuery, Record, SharedLog};
 use crate::metric::{self, Counter, Counters};
 use crate::store::{self, ChangelogPosition, RowWrite, SharedBackend, StorePartition, WriteBatch};
-use crate::task::Facts;
+use crate::task::{self, Facts, source_rows::SourceRows};
 use crate::topology::Plan;
 use crate::topology::plan::{ReaderKind, Start};
 
@@ -102,12 +102,15 @@ pub fn decide(local: Option<&ChangelogPosition>, changelog: ChangelogNow<'_>, no
 
 // ---- where inputs begin --------------------------------------------------------------------------------------------
 
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Log(#[from] log::Error),
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The rows of a table cannot be told from its topic's records.
+    #[error(transparent)]
+    Table(#[from] task::Error),
     /// EXACTLY-ONCE rule 3b.
     #[error(
         "the group has no committed offset for {input}, but the local state goes up to offset {recorded}: reading from \
@@ -127,9 +130,7 @@ pub struct Restored {
 }
 
 /// A record of a source topic that serves as changelog, as the row of the table: stored key and value bytes (`None`
-/// deletes). `None` in all for a record that is no row.
-pub type SourceRow = dyn Fn(StoreId, &Record) -> Option<SourceChange> + Send + Sync;
-
+/// deletes).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceChange {
     pub key: Box<[u8]>,
@@ -139,7 +140,7 @@ pub struct SourceChange {
 // ---- the state machine ---------------------------------------------------------------------------------------------
 
 /// What a restoration works with.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Tools {
     pub log: SharedLog,
     pub plan: Arc<Plan>,
@@ -147,13 +148,6 @@ pub struct Tools {
     pub backend: SharedBackend,
     pub clock: SharedClock,
     pub counters: Arc<Counters>,
-    pub source_row: Arc<SourceRow>,
-}
-
-impl std::fmt::Debug for Tools {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tools").field("log", &self.log).finish_non_exhaustive()
-    }
 }
 
 /// How far a restoration has come, over all stores of the task.
@@ -196,7 +190,8 @@ struct StoreRestoration {
     at: StorePartition,
     changelog: TopicPartition,
     topic_id: String,
-    is_source: bool,
+    /// Where the source topic serves as changelog.
+    source_rows: Option<Box<SourceRows>>,
     extent: Extent,
     /// The next offset to apply.
     position: Offset,
@@ -293,12 +288,17 @@ impl Restoration {
                     (Extent::Full, *from, now)
                 }
             };
+            let source_rows = if facts.is_source {
+                SourceRows::of(&tools.plan, task.sub_topology, store, task.partition)?.map(Box::new)
+            } else {
+                None
+            };
             let name = &*tools.plan.stores[store.index()].name;
             stores.push(StoreRestoration {
                 at,
                 changelog,
                 topic_id: facts.topic_id.clone(),
-                is_source: facts.is_source,
+                source_rows,
                 extent,
                 position: from,
                 from,
@@ -390,7 +390,8 @@ impl Restoration {
                 Fetched::End(slot, at) => {
                     let Some(index) = self.reading(slot) else { continue };
                     let store = &mut self.stores[index];
-                    store.position = store.position.max(at);
+                    let reached = if store.source_rows.is_some() { at.min(store.end) } else { at };
+                    store.position = store.position.max(reached);
                     if at >= store.end {
                         self.finish(index, fetcher)?;
                     }
@@ -417,15 +418,14 @@ impl Restoration {
     fn apply(&mut self, slot: FetchSlot, record: &Record, fetcher: &mut dyn Fetcher) -> Result<(), Error> {
         let Some(index) = self.reading(slot) else { return Ok(()) };
         let store = &mut self.stores[index];
-        if store.is_source && record.offset >= store.end {
+        if store.source_rows.is_some() && record.offset >= store.end {
             // It has not been processed yet: it comes again, as input.
             store.position = store.end;
             return self.finish(index, fetcher);
         }
-        let change = if store.is_source {
-            (self.tools.source_row)(store.at.store, record)
-        } else {
-            record.key().map(|key| SourceChange { key: key.into(), value: record.value().map(Into::into) })
+        let change = match &mut store.source_rows {
+            Some(rows) => rows.change(record),
+            None => record.key().map(|key| SourceChange { key: key.into(), value: record.value().map(Into::into) }),
         };
         if let Some(SourceChange { key, value }) = change {
             store.pending_bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
@@ -437,7 +437,7 @@ impl Restoration {
         store.bytes += size;
         store.records_counter.add(1);
         store.bytes_counter.add(size);
-        if store.is_source && store.position >= store.end {
+        if store.source_rows.is_some() && store.position >= store.end {
             return self.finish(index, fetcher);
         }
         if store.pending_bytes >= BATCH_BYTES { self.write(index) } else { Ok(()) }

@@ -108,6 +108,10 @@ impl Conditions {
         self.notes.retain(|(known, _), _| *known != condition);
     }
 
+    pub fn retain(&mut self, condition: Condition, keep: impl Fn(&str) -> bool) {
+        self.notes.retain(|(known, subject), _| *known != condition || keep(subject));
+    }
+
     pub fn holds(&self, condition: Condition) -> bool {
         self.notes.keys().any(|(known, _)| *known == condition)
     }

@@ -319,6 +319,11 @@ impl View {
         self.state.write().conditions.clear_all(condition);
     }
 
+    /// Clears the subjects of a condition that are not to be kept.
+    pub fn retain(&self, condition: Condition, keep: impl Fn(&str) -> bool) {
+        self.state.write().conditions.retain(condition, keep);
+    }
+
     pub fn holds(&self, condition: Condition) -> bool {
         self.state.read().conditions.holds(condition)
     }

@@ -1,0 +1,431 @@
+//! The workers and restorers as the coordinator sees them: inline, turned by the same thread, or on threads of their own.
+//!
+//! What it is: commands down, reports up, and one blocking call, [`Crew::close`], that returns when the tasks in question
+//! are closed. The two variants behave the same; only who turns them differs.
+//! What it is not: it decides nothing.
+//!
+//! Invariants
+//! - A thread that panics or ends unasked is reported once; nobody waits for it afterwards.
+//! - `close` of an inline worker is done when it returns, and so is that of a thread.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
+
+use crate::clock::SharedClock;
+use crate::ids::TaskId;
+use crate::runtime::restorer::{Finished, Job, Restorer};
+use crate::runtime::worker::{Closing, Stop, Turn, Worker};
+use crate::task::Task;
+
+/// How long a turn of a worker thread waits for records.
+const WORKER_WAIT: Duration = Duration::from_millis(5);
+/// How long a worker thread without tasks waits for a command.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// How long a restorer thread waits for records, or for a job.
+const RESTORER_WAIT: Duration = Duration::from_millis(50);
+
+/// What the crew has to say.
+#[derive(Debug)]
+pub enum Report {
+    /// The worker has dropped these; their state is to be restored and they are to be opened anew.
+    Reopen {
+        worker: usize,
+        tasks: Vec<TaskId>,
+    },
+    Parked {
+        task: TaskId,
+        reason: String,
+    },
+    Finished(Box<Finished>),
+    /// `on_error: fail`, or a mistake in settings: the process has to end with this message.
+    Stopped {
+        message: String,
+    },
+    /// A thread is gone.
+    Panicked {
+        message: String,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub enum Crew {
+    Inline(Box<InlineCrew>),
+    Threads(ThreadCrew),
+}
+
+impl Crew {
+    pub fn workers(&self) -> usize {
+        match self {
+            Self::Inline(crew) => crew.workers.len(),
+            Self::Threads(crew) => crew.workers.len(),
+        }
+    }
+
+    /// Gives a restored task to a worker.
+    pub fn add(&mut self, worker: usize, task: Box<Task>) {
+        match self {
+            Self::Inline(crew) => crew.workers[worker].add(*task),
+            Self::Threads(crew) => crew.workers[worker].send(Command::Add(task)),
+        }
+    }
+
+    /// Closes tasks, by worker, and returns when all of that is done. A thread that is stuck is waited for: meanwhile
+    /// nobody polls the group, and the group takes the partitions away.
+    pub fn close(&mut self, tasks: &BTreeMap<usize, Vec<TaskId>>, how: Closing) {
+        match self {
+            Self::Inline(crew) => {
+                for (worker, tasks) in tasks {
+                    let turn = crew.workers[*worker].close(tasks, how);
+                    crew.report(*worker, turn);
+                }
+            }
+            Self::Threads(crew) => {
+                let waiting: Vec<Receiver<()>> = tasks
+                    .iter()
+                    .map(|(worker, tasks)| {
+                        let (done, closed) = bounded(1);
+                        crew.workers[*worker].send(Command::Close { tasks: tasks.clone(), how, done });
+                        closed
+                    })
+                    .collect();
+                for closed in waiting {
+                    // An error: the thread is gone, and its tasks with it. It reports itself.
+                    let _gone = closed.recv();
+                }
+            }
+        }
+    }
+
+    /// Queues a job; the same task always goes to the same restorer.
+    pub fn restore(&mut self, job: Job) {
+        match self {
+            Self::Inline(crew) => crew.restorer.enqueue(job),
+            Self::Threads(crew) => {
+                let index = (job.task.partition.0 as usize) % crew.restorers.len();
+                crew.restorers[index].send(job);
+            }
+        }
+    }
+
+    pub fn reports(&mut self) -> Vec<Report> {
+        match self {
+            Self::Inline(crew) => std::mem::take(&mut crew.reports),
+            Self::Threads(crew) => crew.reports.try_iter().collect(),
+        }
+    }
+
+    /// One round of an inline crew; threads turn themselves. Whether there was anything to do.
+    pub fn turn(&mut self, wait: Duration) -> bool {
+        match self {
+            Self::Inline(crew) => crew.turn(wait),
+            Self::Threads(_) => false,
+        }
+    }
+
+    /// Whether every worker thread has turned within that time.
+    pub fn is_alive(&self, within: Duration) -> bool {
+        match self {
+            Self::Inline(_) => true,
+            Self::Threads(crew) => {
+                let now = millis(crew.clock.monotonic());
+                let oldest = crew.workers.iter().map(|worker| worker.last_turn.load(Ordering::Relaxed)).min();
+                oldest.is_none_or(|oldest| now.saturating_sub(oldest) <= millis(within))
+            }
+        }
+    }
+
+    /// Ends all threads that answer within the time given. What they ran must have been closed before.
+    pub fn stop(&mut self, timeout: Duration) {
+        match self {
+            Self::Inline(_) => {}
+            Self::Threads(crew) => crew.stop(timeout),
+        }
+    }
+}
+
+// ---- inline --------------------------------------------------------------------------------------------------------
+
+/// All workers and one restorer, turned by the caller.
+#[derive(Debug)]
+pub struct InlineCrew {
+    pub workers: Vec<Worker>,
+    pub restorer: Restorer,
+    reports: Vec<Report>,
+}
+
+impl InlineCrew {
+    pub fn new(workers: Vec<Worker>, restorer: Restorer) -> Self {
+        Self { workers, restorer, reports: Vec::new() }
+    }
+
+    fn turn(&mut self, wait: Duration) -> bool {
+        let mut busy = false;
+        for index in 0..self.workers.len() {
+            let turned = self.workers[index].turn(wait);
+            busy |= turned.as_ref().is_ok_and(|turn| turn.busy);
+            match turned {
+                Ok(turn) => self.report(index, turn),
+                Err(Stop { message }) => self.reports.push(Report::Stopped { message }),
+            }
+        }
+        busy |= !self.restorer.is_idle();
+        if let Some(finished) = self.restorer.turn(wait) {
+            self.reports.push(Report::Finished(Box::new(finished)));
+        }
+        busy
+    }
+
+    fn report(&mut self, worker: usize, turn: Turn) {
+        self.reports.extend(reports_of(worker, turn));
+    }
+}
+
+fn reports_of(worker: usize, turn: Turn) -> Vec<Report> {
+    let mut reports: Vec<Report> =
+        turn.parked.into_iter().map(|(task, reason)| Report::Parked { task, reason }).collect();
+    if !turn.reopen.is_empty() {
+        reports.push(Report::Reopen { worker, tasks: turn.reopen });
+    }
+    reports
+}
+
+// ---- threads -------------------------------------------------------------------------------------------------------
+
+enum Command {
+    Add(Box<Task>),
+    Close { tasks: Vec<TaskId>, how: Closing, done: Sender<()> },
+}
+
+/// One OS thread per worker and per restorer.
+#[derive(Debug)]
+pub struct ThreadCrew {
+    clock: SharedClock,
+    workers: Vec<WorkerThread>,
+    restorers: Vec<RestorerThread>,
+    reports: Receiver<Report>,
+    stopping: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct WorkerThread {
+    commands: Sender<Command>,
+    /// Milliseconds of the clock's monotonic time.
+    last_turn: Arc<AtomicU64>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl WorkerThread {
+    fn send(&self, command: Command) {
+        // An error: the thread is gone and has reported it.
+        let _gone = self.commands.send(command);
+    }
+}
+
+#[derive(Debug)]
+struct RestorerThread {
+    jobs: Sender<Job>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl RestorerThread {
+    fn send(&self, job: Job) {
+        let _gone = self.jobs.send(job);
+    }
+}
+
+impl ThreadCrew {
+    /// Starts the threads. An error is the operating system's.
+    pub fn start(workers: Vec<Worker>, restorers: Vec<Restorer>, clock: SharedClock) -> std::io::Result<Self> {
+        debug_assert!(!restorers.is_empty(), "somebody restores");
+        let (reporter, reports) = unbounded();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut crew =
+            Self { clock: Arc::clone(&clock), workers: Vec::new(), restorers: Vec::new(), reports, stopping };
+        for (index, worker) in workers.into_iter().enumerate() {
+            let (commands, inbox) = unbounded();
+            let last_turn = Arc::new(AtomicU64::new(millis(clock.monotonic())));
+            let thread = WorkerLoop {
+                index,
+                worker,
+                tasks: 0,
+                inbox,
+                reporter: reporter.clone(),
+                last_turn: Arc::clone(&last_turn),
+                clock: Arc::clone(&clock),
+                stopping: Arc::clone(&crew.stopping),
+            };
+            let handle = spawn(format!("worker-{index}"), reporter.clone(), move || thread.run())?;
+            crew.workers.push(WorkerThread { commands, last_turn, handle: Some(handle) });
+        }
+        for (index, restorer) in restorers.into_iter().enumerate() {
+            let (jobs, inbox) = unbounded();
+            let (reporter_of_loop, stopping) = (reporter.clone(), Arc::clone(&crew.stopping));
+            let handle = spawn(format!("restorer-{index}"), reporter.clone(), move || {
+                run_restorer(restorer, &inbox, &reporter_of_loop, &stopping);
+            })?;
+            crew.restorers.push(RestorerThread { jobs, handle: Some(handle) });
+        }
+        Ok(crew)
+    }
+
+    fn stop(&mut self, timeout: Duration) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let handles: Vec<JoinHandle<()>> = self
+            .workers
+            .iter_mut()
+            .filter_map(|worker| worker.handle.take())
+            .chain(self.restorers.iter_mut().filter_map(|restorer| restorer.handle.take()))
+            .collect();
+        // Joined by a thread of its own, so that one that hangs does not keep the process from ending.
+        let (done, joined) = bounded::<()>(1);
+        let joiner = std::thread::Builder::new().name("joiner".to_string()).spawn(move || {
+            for handle in handles {
+                // A panic was reported by the thread itself.
+                let _panicked = handle.join();
+            }
+            drop(done);
+        });
+        if joiner.is_ok() && joined.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("a thread did not end in time");
+        }
+    }
+}
+
+/// Runs `body` on a thread of that name; a panic becomes a report.
+fn spawn(
+    name: String,
+    reporter: Sender<Report>,
+    body: impl FnOnce() + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.clone()).spawn(move || {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+            let text = panic_text(&*panic);
+            let _nobody_listens = reporter.send(Report::Panicked { message: format!("{name} has panicked: {text}") });
+        }
+    })
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_string())
+}
+
+struct WorkerLoop {
+    index: usize,
+    worker: Worker,
+    tasks: usize,
+    inbox: Receiver<Command>,
+    reporter: Sender<Report>,
+    last_turn: Arc<AtomicU64>,
+    clock: SharedClock,
+    stopping: Arc<AtomicBool>,
+}
+
+impl WorkerLoop {
+    fn run(mut self) {
+        let mut wait_for_command = false;
+        while !self.stopping.load(Ordering::Relaxed) {
+            let began = self.clock.monotonic();
+            self.last_turn.store(millis(began), Ordering::Relaxed);
+            if self.tasks == 0 || wait_for_command {
+                let wait = if self.tasks == 0 { IDLE_WAIT } else { WORKER_WAIT };
+                match self.inbox.recv_timeout(wait) {
+                    Ok(command) => self.obey(command),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+            loop {
+                match self.inbox.try_recv() {
+                    Ok(command) => self.obey(command),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
+                }
+            }
+            match self.worker.turn(WORKER_WAIT) {
+                Ok(turn) => {
+                    // A turn that did nothing and did not wait either stands before a closed door: do not spin.
+                    let waited = self.clock.monotonic().saturating_sub(began);
+                    wait_for_command = !turn.busy && waited < Duration::from_millis(1);
+                    self.report(turn);
+                }
+                Err(Stop { message }) => {
+                    let _nobody_listens = self.reporter.send(Report::Stopped { message });
+                    self.wait_for_the_end();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Add(task) => {
+                self.tasks += 1;
+                self.worker.add(*task);
+            }
+            Command::Close { tasks, how, done } => {
+                self.tasks = self.tasks.saturating_sub(tasks.len());
+                let turn = self.worker.close(&tasks, how);
+                self.report(turn);
+                let _nobody_waits = done.send(());
+            }
+        }
+    }
+
+    fn report(&mut self, turn: Turn) {
+        self.tasks = self.tasks.saturating_sub(turn.reopen.len());
+        for report in reports_of(self.index, turn) {
+            let _nobody_listens = self.reporter.send(report);
+        }
+    }
+
+    /// The worker has given up: nothing more is run, but whoever closes tasks is answered.
+    fn wait_for_the_end(&mut self) {
+        while !self.stopping.load(Ordering::Relaxed) {
+            self.last_turn.store(millis(self.clock.monotonic()), Ordering::Relaxed);
+            match self.inbox.recv_timeout(IDLE_WAIT) {
+                Ok(Command::Close { done, .. }) => {
+                    let _nobody_waits = done.send(());
+                }
+                Ok(Command::Add(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+fn run_restorer(mut restorer: Restorer, inbox: &Receiver<Job>, reporter: &Sender<Report>, stopping: &AtomicBool) {
+    let mut waiting = true;
+    while !stopping.load(Ordering::Relaxed) {
+        if waiting {
+            match inbox.recv_timeout(RESTORER_WAIT) {
+                Ok(job) => restorer.enqueue(job),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+        for job in inbox.try_iter() {
+            restorer.enqueue(job);
+        }
+        if let Some(finished) = restorer.turn(RESTORER_WAIT) {
+            let _nobody_listens = reporter.send(Report::Finished(Box::new(finished)));
+        }
+        waiting = restorer.is_idle() || restorer.is_waiting();
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

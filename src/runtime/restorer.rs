@@ -1,0 +1,256 @@
+//! Restores tasks one after the other, apart from the workers (EXACTLY-ONCE rule 5).
+//!
+//! What it is: a queue of jobs and one fetch client. [`Restorer::turn`] moves the first job on by one fetch; a job that
+//! cannot go on is tried again later. A finished job is an opened task.
+//! What it is not: it does not know who owns what. A cancelled job is dropped; its result would be dropped too.
+//!
+//! Invariant: one task is always given to the same restorer, so that two jobs of a task never write side by side.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::ids::TaskId;
+use crate::log::{self, Fetcher};
+use crate::runtime::view::{Condition, RestoreProgress, TaskState, View};
+use crate::store::WritePressure;
+use crate::task::restore::{self, Restoration, Restored, Tools, Turn};
+use crate::task::{self, OpenTask, Task};
+
+/// Between two tries of a job.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// While RocksDB is behind with compactions, a restoration makes way for the workers.
+const MAKE_WAY: Duration = Duration::from_millis(20);
+
+/// A task to restore and open.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub task: TaskId,
+    /// Set by whoever no longer wants it.
+    pub cancelled: Arc<AtomicBool>,
+}
+
+impl Job {
+    pub fn new(task: TaskId) -> Self {
+        Self { task, cancelled: Arc::new(AtomicBool::new(false)) }
+    }
+
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Whether both are the same request.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.cancelled, &other.cancelled)
+    }
+}
+
+/// A job that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    pub job: Job,
+    pub outcome: Result<Box<Task>, Failure>,
+}
+
+/// Why a task could not be opened, in a way that trying again does not repair.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Restore(#[from] restore::Error),
+    #[error(transparent)]
+    Open(#[from] task::Error),
+}
+
+/// What a restorer is made from. The last two are passed on to each task that it opens.
+#[derive(Debug)]
+pub struct RestorerSettings {
+    /// Shown in the broker's logs.
+    pub name: String,
+    pub tools: Tools,
+    pub view: Arc<View>,
+    /// For all row caches of one task.
+    pub cache_bytes: usize,
+    /// `None` is unlimited.
+    pub sync_max_wait: Option<Duration>,
+}
+
+/// See the module.
+pub struct Restorer {
+    name: String,
+    tools: Tools,
+    view: Arc<View>,
+    cache_bytes: usize,
+    sync_max_wait: Option<Duration>,
+    queue: VecDeque<Job>,
+    current: Option<(Job, Restoration)>,
+    fetcher: Option<Box<dyn Fetcher>>,
+    /// On the clock's monotonic time.
+    not_before: Duration,
+}
+
+impl std::fmt::Debug for Restorer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Restorer")
+            .field("name", &self.name)
+            .field("queue", &self.queue)
+            .field("current", &self.current.as_ref().map(|(job, _)| job))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Restorer {
+    pub fn new(settings: RestorerSettings) -> Self {
+        let RestorerSettings { name, tools, view, cache_bytes, sync_max_wait } = settings;
+        Self {
+            name,
+            tools,
+            view,
+            cache_bytes,
+            sync_max_wait,
+            queue: VecDeque::new(),
+            current: None,
+            fetcher: None,
+            not_before: Duration::ZERO,
+        }
+    }
+
+    pub fn enqueue(&mut self, job: Job) {
+        self.queue.push_back(job);
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.current.is_none()
+    }
+
+    /// Whether its job is put off for a moment.
+    pub fn is_waiting(&self) -> bool {
+        self.tools.clock.monotonic() < self.not_before
+    }
+
+    /// Moves the first job on, waiting up to `wait` for records.
+    pub fn turn(&mut self, wait: Duration) -> Option<Finished> {
+        self.drop_cancelled();
+        if self.is_idle() || self.is_waiting() {
+            return None;
+        }
+        match self.step(wait) {
+            Ok(None) => None,
+            Ok(Some((job, restored))) => {
+                self.view.clear(Condition::TaskFailed, &job.task.to_string());
+                let outcome = self.open(job.task, restored).map(Box::new).map_err(Failure::from);
+                Some(Finished { job, outcome })
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn drop_cancelled(&mut self) {
+        self.queue.retain(|job| !job.is_cancelled());
+        if self.current.as_ref().is_some_and(|(job, _)| job.is_cancelled())
+            && let Some((_, restoration)) = self.current.take()
+            && let Some(fetcher) = &mut self.fetcher
+        {
+            restoration.abandon(&mut **fetcher);
+        }
+    }
+
+    fn step(&mut self, wait: Duration) -> Result<Option<(Job, Restored)>, restore::Error> {
+        let (job, mut restoration) = if let Some(current) = self.current.take() {
+            current
+        } else {
+            let Some(job) = self.queue.front().cloned() else { return Ok(None) };
+            let restoration = Restoration::begin(job.task, self.tools.clone())?;
+            self.queue.pop_front();
+            (job, restoration)
+        };
+        if self.tools.backend.write_pressure() != WritePressure::None {
+            self.not_before = self.tools.clock.monotonic() + MAKE_WAY;
+            self.current = Some((job, restoration));
+            return Ok(None);
+        }
+        let turned = match &mut self.fetcher {
+            Some(fetcher) => restoration.turn(&mut **fetcher, wait),
+            None => match self.tools.log.fetcher(&self.name) {
+                Ok(fetcher) => restoration.turn(&mut **self.fetcher.insert(fetcher), wait),
+                Err(error) => Err(error.into()),
+            },
+        };
+        match turned {
+            Ok(Turn::Done(restored)) => {
+                self.show(&job, &restoration);
+                Ok(Some((job, restored)))
+            }
+            Ok(Turn::More(_)) => {
+                self.show(&job, &restoration);
+                self.current = Some((job, restoration));
+                Ok(None)
+            }
+            Err(error) => {
+                // What was written has its positions: the next try goes on from there.
+                if let Some(fetcher) = &mut self.fetcher {
+                    restoration.abandon(&mut **fetcher);
+                }
+                self.queue.push_front(job);
+                Err(error)
+            }
+        }
+    }
+
+    fn show(&self, job: &Job, restoration: &Restoration) {
+        let progress = restoration.progress();
+        let shown = RestoreProgress {
+            records: progress.records,
+            bytes: progress.bytes,
+            total: progress.total,
+            done: progress.done,
+            remaining: progress.remaining(),
+        };
+        if !job.is_cancelled() {
+            self.view.set_task_state(job.task, TaskState::Restoring(shown));
+        }
+    }
+
+    fn open(&self, id: TaskId, restored: Restored) -> Result<Task, task::Error> {
+        Task::open(OpenTask {
+            id,
+            plan: Arc::clone(&self.tools.plan),
+            facts: Arc::clone(&self.tools.facts),
+            backend: Arc::clone(&self.tools.backend),
+            clock: Arc::clone(&self.tools.clock),
+            counters: Arc::clone(&self.tools.counters),
+            positions: restored.positions,
+            bootstrap_ends: restored.bootstrap_ends,
+            cache_bytes: self.cache_bytes,
+            sync_max_wait: self.sync_max_wait,
+        })
+    }
+
+    /// The job stands at the front of the queue. It stays there if waiting may help.
+    fn failed(&mut self, error: restore::Error) -> Option<Finished> {
+        self.not_before = self.tools.clock.monotonic() + RETRY_AFTER;
+        let job = self.queue.front().cloned()?;
+        let subject = job.task.to_string();
+        match &error {
+            restore::Error::StateWithoutOffset { .. } => {
+                self.queue.pop_front();
+                Some(Finished { job, outcome: Err(error.into()) })
+            }
+            restore::Error::Log(cause) => {
+                if matches!(cause.next(), log::Next::RecreateProducer) {
+                    self.fetcher = None;
+                }
+                self.view.raise(Condition::TaskFailed, &subject, &format!("its state cannot be restored yet: {error}"));
+                None
+            }
+            restore::Error::Store(_) | restore::Error::Table(_) => {
+                self.view.raise(Condition::TaskFailed, &subject, &format!("its state cannot be restored: {error}"));
+                None
+            }
+        }
+    }
+}

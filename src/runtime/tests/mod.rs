@@ -1,0 +1,236 @@
+//! Instances over the in-process log, turned by hand: start, hand-over, loss, conflict, end.
+
+mod plans;
+mod restoring;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::SystemClock;
+use crate::ids::TaskId;
+use crate::log::memory::MemoryLog;
+use crate::log::{Cleanup, Log};
+use crate::runtime::view::{Condition, Owner, Phase, TaskState};
+use crate::runtime::{Instance, Lifetime, Shutdown, run};
+use crate::store::memory::Memory;
+use plans::{World, plan, plan_over};
+
+fn running(instance: &Instance) -> BTreeSet<TaskId> {
+    let tasks = instance.view().tasks();
+    tasks.into_iter().filter(|task| task.state == TaskState::Running).map(|task| task.id).collect()
+}
+
+fn is_ready(instance: &Instance) -> bool {
+    instance.view().readiness().ready
+}
+
+#[test]
+fn an_instance_alone_opens_every_task_and_is_ready() {
+    let world = World::new();
+    let (mut instance, _client) = world.instance("a");
+    assert!(!is_ready(&instance));
+    world.turn_until(&mut [&mut instance], |instances| is_ready(instances[0]));
+    assert_eq!(running(&instance).len(), 8);
+    assert!(instance.view().readiness().degraded.is_empty(), "{}", plans::describe(&instance));
+}
+
+#[test]
+fn internal_topics_are_made_with_the_partition_counts_of_their_sources() {
+    let world = World::new();
+    let (mut instance, _client) = world.instance("a");
+    world.turn_until(&mut [&mut instance], |instances| is_ready(instances[0]));
+    assert_eq!(world.partitions_of("app-accounts-changelog"), Some(4));
+    assert_eq!(world.partitions_of("app.dead-letters"), Some(1));
+}
+
+#[test]
+fn a_compacted_source_serves_as_changelog_and_no_other_is_made() {
+    let world = World::empty();
+    world.create("events", 1, Cleanup::Delete);
+    world.create("accounts", 1, Cleanup::Compact);
+    let (mut instance, _client) = world.instance("a");
+    world.turn_until(&mut [&mut instance], |instances| is_ready(instances[0]));
+    assert_eq!(world.partitions_of("app-accounts-changelog"), None);
+}
+
+#[test]
+fn a_missing_topic_is_named_and_waited_for() {
+    let world = World::empty();
+    world.create("accounts", 1, Cleanup::Delete);
+    let (mut instance, _client) = world.instance("a");
+    world.turn_until(&mut [&mut instance], |instances| instances[0].view().holds(Condition::TopicMissing));
+    let readiness = instance.view().readiness();
+    assert!(!readiness.ready);
+    assert_eq!(readiness.reasons[0].message, "source topic `events` does not exist; waiting for it");
+    world.create("events", 1, Cleanup::Delete);
+    world.turn_until(&mut [&mut instance], |instances| is_ready(instances[0]));
+    assert!(!instance.view().holds(Condition::TopicMissing));
+}
+
+#[test]
+fn an_internal_topic_that_does_not_fit_is_named_with_what_to_do() {
+    let world = World::new();
+    world.create("app-accounts-changelog", 3, Cleanup::Delete);
+    let (mut instance, _client) = world.instance("a");
+    world.turn_until(&mut [&mut instance], |instances| instances[0].view().holds(Condition::TopicUnfit));
+    let readiness = instance.view().readiness();
+    assert!(!readiness.ready);
+    let message = &readiness.reasons[0].message;
+    assert!(message.contains("app-accounts-changelog") && message.contains("compact"), "{message}");
+}
+
+#[test]
+fn a_second_instance_takes_its_share_and_a_leaving_one_gives_everything_back() {
+    let world = World::new();
+    let (mut first, _) = world.instance("a");
+    world.turn_until(&mut [&mut first], |instances| is_ready(instances[0]));
+    let (mut second, _) = world.instance("b");
+    world.turn_until(&mut [&mut first, &mut second], |instances| {
+        is_ready(instances[1]) && running(instances[0]).len() == 4 && running(instances[1]).len() == 4
+    });
+    assert!(running(&first).is_disjoint(&running(&second)));
+    // Both know who answers for what.
+    let theirs = *running(&second).first().unwrap();
+    world.turn_until(&mut [&mut first, &mut second], |instances| {
+        instances[0].view().owner(theirs) == Owner::Remote("b:8088".into())
+    });
+    assert_eq!(first.view().peers(), ["b:8088"]);
+
+    first.stop();
+    assert_eq!(first.view().phase(), Phase::Stopped);
+    world.turn_until(&mut [&mut second], |instances| running(instances[0]).len() == 8);
+}
+
+#[test]
+fn a_killed_instance_is_replaced_after_its_session() {
+    let world = World::new();
+    let (mut first, first_client) = world.instance("a");
+    let (mut second, _) = world.instance("b");
+    world.turn_until(&mut [&mut first, &mut second], |instances| {
+        running(instances[0]).len() == 4 && running(instances[1]).len() == 4
+    });
+    first_client.kill();
+    drop(first);
+    world.turn_until(&mut [&mut second], |instances| running(instances[0]).len() == 8);
+}
+
+#[test]
+fn after_a_lost_session_the_tasks_are_opened_anew() {
+    let world = World::new();
+    let (mut instance, _) = world.instance("a");
+    world.turn_until(&mut [&mut instance], |instances| running(instances[0]).len() == 8);
+    let member = world.log.describe_group("app").unwrap().members[0].member_id.clone();
+    assert!(world.log.expire_member("app", &member));
+    world.turn_until(&mut [&mut instance], |instances| running(instances[0]).is_empty());
+    world.turn_until(&mut [&mut instance], |instances| running(instances[0]).len() == 8);
+}
+
+#[test]
+fn an_instance_with_another_map_stays_out_while_the_old_one_runs() {
+    let world = World::new();
+    world.create("more", 4, Cleanup::Delete);
+    let (mut old, _) = world.instance("old");
+    world.turn_until(&mut [&mut old], |instances| is_ready(instances[0]));
+    let (mut new, _) =
+        world.instance_with("new", plan_over(&["events", "more"]), Arc::new(Memory::new()), Lifetime::Dynamic);
+    world.turn_until(&mut [&mut old, &mut new], |instances| instances[1].view().holds(Condition::MapConflict));
+    world.turn_until(&mut [&mut old, &mut new], |instances| {
+        running(instances[0]).len() == 8 && running(instances[1]).is_empty()
+    });
+    let reasons = new.view().readiness().reasons;
+    let conflict = reasons.iter().find(|note| note.condition == Condition::MapConflict).unwrap();
+    assert!(conflict.message.contains("old.map-"), "{}", conflict.message);
+
+    old.stop();
+    world.turn_until(&mut [&mut new], |instances| running(instances[0]).len() == 12);
+    assert!(is_ready(&new));
+    world.turn_until(&mut [&mut new], |instances| !instances[0].view().holds(Condition::MapConflict));
+}
+
+#[test]
+fn two_processes_with_one_instance_id_end_with_one_that_says_so() {
+    let world = World::new();
+    let backend = || Arc::new(Memory::new());
+    let (mut first, _) = world.instance_with("pod-0", plan(), backend(), Lifetime::Static);
+    world.turn_until(&mut [&mut first], |instances| is_ready(instances[0]));
+    let (mut second, _) = world.instance_with("pod-0", plan(), backend(), Lifetime::Static);
+    world.turn_until(&mut [&mut first, &mut second], |instances| {
+        instances.iter().any(|instance| instance.view().holds(Condition::InstanceFenced))
+    });
+    let fenced = [&first, &second].into_iter().find(|instance| instance.view().holds(Condition::InstanceFenced));
+    assert!(running(fenced.unwrap()).is_empty());
+    world.turn_until(&mut [&mut first, &mut second], |instances| {
+        instances.iter().any(|instance| running(instance).len() == 8)
+    });
+}
+
+#[test]
+fn kafka_away_at_the_start_is_waited_for_and_said() {
+    use crate::log::memory::faults::{Fault, Step};
+    let world = World::new();
+    world.log.set_faults(Some(Box::new(|point| match point.step {
+        Step::Request(_) => Fault::Unreachable,
+        _ => Fault::None,
+    })));
+    let (mut instance, _) = world.instance("a");
+    world.turn_until(&mut [&mut instance], |instances| instances[0].view().holds(Condition::KafkaUnreachable));
+    assert!(!is_ready(&instance));
+    world.log.set_faults(None);
+    world.turn_until(&mut [&mut instance], |instances| is_ready(instances[0]));
+    assert!(!instance.view().holds(Condition::KafkaUnreachable));
+}
+
+#[test]
+fn a_grown_source_of_a_stateful_step_stops_that_step_and_says_so() {
+    let world = World::new();
+    let (mut instance, _) = world.instance("a");
+    world.turn_until(&mut [&mut instance], |instances| is_ready(instances[0]));
+    world.log.grow_topic(&"accounts".into(), 6).unwrap();
+    world.turn_until(&mut [&mut instance], |instances| instances[0].view().holds(Condition::SourceChanged));
+    world.turn_until(&mut [&mut instance], |instances| running(instances[0]).len() == 4);
+}
+
+#[test]
+fn a_grown_source_of_a_stateless_step_is_taken_in() {
+    let world = World::new();
+    let (mut instance, _) = world.instance("a");
+    world.turn_until(&mut [&mut instance], |instances| is_ready(instances[0]));
+    world.log.grow_topic(&"events".into(), 6).unwrap();
+    world.turn_until(&mut [&mut instance], |instances| running(instances[0]).len() == 10);
+}
+
+/// On threads, with the machine's clock.
+#[test]
+fn a_threaded_instance_starts_runs_and_stops_in_time() {
+    let clock = SystemClock::shared();
+    let log = MemoryLog::new(clock.clone());
+    let world = World::empty();
+    for topic in ["events", "accounts"] {
+        let topic = crate::log::NewTopic {
+            name: topic.into(),
+            partitions: 4,
+            replication: None,
+            cleanup: Cleanup::Delete,
+            config: Vec::new(),
+        };
+        log.create_topic(&topic).unwrap();
+    }
+    let mut settings = world.settings("a", plan(), Arc::new(Memory::new()), Lifetime::Dynamic, &log);
+    settings.clock = clock.clone();
+    settings.view = crate::runtime::View::new(Arc::clone(&settings.plan), clock.clone());
+    let view = Arc::clone(&settings.view);
+    let shutdown = Shutdown::new();
+    let stopper = shutdown.clone();
+    let thread = std::thread::spawn(move || run(settings, &stopper));
+    let deadline = clock.monotonic() + Duration::from_secs(30);
+    while !(view.readiness().ready && view.tasks().len() == 8) {
+        assert!(clock.monotonic() < deadline, "{:?}", view.readiness());
+        assert!(!shutdown.wait(Duration::from_millis(5)));
+    }
+    shutdown.request();
+    let report = thread.join().unwrap().unwrap();
+    assert!(report.in_time, "{report:?}");
+    assert_eq!(view.phase(), Phase::Stopped);
+    assert!(log.describe_group("app").unwrap().members.is_empty());
+}
