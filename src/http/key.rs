@@ -82,13 +82,11 @@ pub fn example_path(table: &TablePlan) -> String {
 pub fn path_of(table: &TablePlan, key: &[Value]) -> String {
     let in_path = table.key.columns().iter().zip(key).filter(|(column, _)| !is_window_start(table, column));
     let parts: Vec<(&Column, &Value)> = in_path.collect();
-    let text = match parts.as_slice() {
-        [(column, value)] => text::render(value, &column.ty),
-        _ => {
-            let fields =
-                parts.iter().map(|(column, value)| (column.name.to_string(), json::to_json(value, &column.ty)));
-            Json::Object(fields.collect()).to_string()
-        }
+    let text = if let [(column, value)] = parts.as_slice() {
+        text::render(value, &column.ty)
+    } else {
+        let fields = parts.iter().map(|(column, value)| (column.name.to_string(), json::to_json(value, &column.ty)));
+        Json::Object(fields.collect()).to_string()
     };
     // RFC 3986 leaves these as they are.
     const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

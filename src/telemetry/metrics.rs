@@ -150,7 +150,9 @@ fn observe(meter: &Meter, metric: &Metric, observations: Vec<(f64, Vec<KeyValue>
                 .f64_observable_counter(name)
                 .with_description(metric.description)
                 .with_callback(move |observer| {
-                    observations.iter().for_each(|(value, labels)| observer.observe(*value, labels));
+                    for (value, labels) in &observations {
+                        observer.observe(*value, labels);
+                    }
                 })
                 .build();
         }
@@ -159,7 +161,9 @@ fn observe(meter: &Meter, metric: &Metric, observations: Vec<(f64, Vec<KeyValue>
                 .f64_observable_gauge(name)
                 .with_description(metric.description)
                 .with_callback(move |observer| {
-                    observations.iter().for_each(|(value, labels)| observer.observe(*value, labels));
+                    for (value, labels) in &observations {
+                        observer.observe(*value, labels);
+                    }
                 })
                 .build();
         }
