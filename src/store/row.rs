@@ -178,11 +178,15 @@ impl RowCodec {
 
 impl Layout {
     fn new(version: u32, stored: &Schema, current: &Schema) -> Result<Self, LayoutError> {
-        let mut columns = Vec::with_capacity(stored.len());
+        let mut columns: Vec<StoredColumn> = Vec::with_capacity(stored.len());
+        let mut added: Vec<usize> = (0..current.len()).collect();
         for column in stored.columns() {
-            let target = match current.position(&column.name) {
+            // Of columns with one name, the first is the first and the second the second.
+            let same_name = |slot: &usize| current.columns()[*slot].name == column.name;
+            let target = match added.iter().position(same_name) {
                 None => None,
-                Some(slot) => {
+                Some(at) => {
+                    let slot = added.remove(at);
                     let wanted = &current.columns()[slot].ty;
                     let widening = widening(&column.ty, wanted).ok_or_else(|| LayoutError::Incompatible {
                         column: column.name.to_string(),
@@ -194,9 +198,7 @@ impl Layout {
             };
             columns.push(StoredColumn { ty: column.ty.clone(), target });
         }
-        let columns_of_current = current.columns().iter().enumerate();
-        let added = columns_of_current.filter(|(_, column)| stored.column(&column.name).is_none());
-        Ok(Self { version, columns, added: added.map(|(slot, _)| slot).collect() })
+        Ok(Self { version, columns, added })
     }
 
     fn decode(&self, reader: &mut Reader<'_>, defaults: &[Value], row: &mut Row) -> Result<(), Error> {

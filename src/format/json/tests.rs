@@ -87,7 +87,7 @@ fn a_value_of_another_type_is_a_bad_record_that_names_the_column() {
         (decimal.clone(), "1.005", "column `v`: `1.005` does not fit DECIMAL(4,2)"),
         (decimal, "\"100\"", "column `v`: `100` does not fit DECIMAL(4,2)"),
         (Type::Timestamp, "\"soon\"", "column `v`: `soon` is not a TIMESTAMP (RFC 3339 or epoch milliseconds)"),
-        (Type::Timestamp, "9223372036854775", "column `v`: 9223372036854775 is out of the range of TIMESTAMP"),
+        (Type::Timestamp, "9223372036854776", "column `v`: 9223372036854776 is out of the range of TIMESTAMP"),
         (Type::Bytes, "\"%\"", "column `v`: `%` is not a BYTES (base64 text)"),
         (Type::Array(Type::Int.into()), "[1,[]]", "column `v[1]`: expected INT, found an array"),
         (Type::Map(Type::Int.into()), "{\"k\":{}}", "column `v['k']`: expected INT, found an object"),
@@ -97,10 +97,6 @@ fn a_value_of_another_type_is_a_bad_record_that_names_the_column() {
             "column `v.a`: missing or null, but NOT NULL",
         ),
     ] {
-        if text == "9223372036854775" {
-            assert!(value(ty, text).is_ok());
-            continue;
-        }
         assert_eq!(value(ty, text), Err(expected.to_owned()), "{text}");
     }
 }

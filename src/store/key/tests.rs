@@ -119,7 +119,11 @@ fn values_that_sql_calls_equal_have_the_same_bytes() {
         (Type::Interval, interval(0, -1, 1), interval(0, 0, 1 - MICROS_PER_DAY)),
     ] {
         let schema = schema(&[ty]);
-        assert_eq!(encoded(std::slice::from_ref(&a), &schema), encoded(std::slice::from_ref(&b), &schema), "{a:?} {b:?}");
+        assert_eq!(
+            encoded(std::slice::from_ref(&a), &schema),
+            encoded(std::slice::from_ref(&b), &schema),
+            "{a:?} {b:?}"
+        );
     }
 }
 

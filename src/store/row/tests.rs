@@ -153,6 +153,15 @@ fn a_layout_that_would_misread_stored_rows_is_refused_by_column_and_types() {
 }
 
 #[test]
+fn columns_with_one_name_keep_their_order() {
+    let stored = schema(&[("at", Type::Int), ("gone", Type::Int), ("at", Type::String)]);
+    let row = [Value::Int(1), Value::Int(2), Value::string("3")];
+    let bytes = encoded(&only(&stored), &row, None);
+    let codec = RowCodec::new(vec![(1, stored)], schema(&[("at", Type::Int), ("at", Type::String), ("at", Type::Int)]));
+    assert_eq!(codec.unwrap().decode(&bytes).unwrap().0, [Value::Int(1), Value::string("3"), Value::Null]);
+}
+
+#[test]
 fn whether_a_column_may_be_null_is_not_a_new_layout() {
     let nullable = Schema::new([Column::new("a", Type::Int, true)]);
     let not_null = Schema::new([Column::new("a", Type::Int, false)]);
