@@ -11,7 +11,7 @@ use std::str::FromStr;
 /// `unscaled * 10^-scale`.
 // Packed to the alignment of other values: an i128 by itself would make every value of every row 16 bytes larger.
 #[derive(Clone, Copy, Debug)]
-#[repr(packed(8))]
+#[repr(Rust, packed(8))]
 pub struct Decimal {
     pub unscaled: i128,
     pub scale: u8,
