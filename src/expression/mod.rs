@@ -67,7 +67,7 @@ pub struct ScopeColumn {
     pub qualifier: Option<Arc<str>>,
     pub column: Column,
     pub slot: usize,
-    /// Hidden columns are not named by `*` and cannot be referred to.
+    /// Hidden columns are not part of `*` and are known only by their qualifier: the right sides of a join's equalities.
     pub hidden: bool,
 }
 

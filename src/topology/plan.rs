@@ -149,7 +149,9 @@ pub enum Encoding {
 pub enum ReaderKind {
     Stream,
     /// Last value per key, kept in the store.
-    Table { store: StoreId },
+    Table {
+        store: StoreId,
+    },
     /// Changes of a table, behind a repartition topic: old and new rows.
     TableChanges,
 }
@@ -423,7 +425,10 @@ pub enum BackendKind {
 pub enum ChangelogPlan {
     Own(TopicName),
     /// EXACTLY-ONCE rule 21: the source topic itself, if it turns out to be compacted; else the own one named here.
-    SourceIfCompacted { source: TopicName, own: TopicName },
+    SourceIfCompacted {
+        source: TopicName,
+        own: TopicName,
+    },
 }
 
 /// The last state column of an aggregate over a table: how many rows the group has (BIGINT).

@@ -32,7 +32,7 @@ fn find<'a>(scope: &'a Scope, qualifier: Option<&str>, name: &str) -> Found<'a> 
     let mut matching: Vec<&ScopeColumn> = scope
         .columns
         .iter()
-        .filter(|column| !column.hidden && &*column.column.name == name)
+        .filter(|column| (!column.hidden || qualifier.is_some()) && &*column.column.name == name)
         .filter(|column| qualifier.is_none() || column.qualifier.as_deref() == qualifier)
         .collect();
     matching.dedup_by_key(|column| column.slot);

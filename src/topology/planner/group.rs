@@ -1,0 +1,168 @@
+//! `window`, `group_by`, `aggregate`: a table keyed by the group columns and `window_start`.
+//!
+//! Where the groups are the input's key, each group's rows lie in one task already; otherwise they are repartitioned
+//! under the step's name.
+
+use std::sync::Arc;
+
+use super::Planner;
+use super::repartition::NewKey;
+use super::stage::{Now, Slot, Stage, TableOrigin};
+use crate::expression::{self, AggregateSet, Expression, Problem, Retraction, Scope, SelectItem};
+use crate::ids::TopicName;
+use crate::schema::{Column, Schema, Type};
+use crate::topology::diagnostic::Code;
+use crate::topology::document::{GroupByDef, Named, StepDef};
+use crate::topology::plan::{
+    AggregatePlan, ChangelogPlan, Emit, GROUP_SIZE, Late, OperatorPlan, Shape, StoreKind, WindowPlan,
+};
+use crate::topology::read::millis;
+
+const DAY_MS: i64 = 86_400_000;
+
+impl Planner<'_> {
+    pub(super) fn group(&mut self, def: &StepDef, stage: Stage, group_by: &GroupByDef) -> Option<Stage> {
+        let calls = def.aggregate.as_ref()?;
+        let items = match group_by {
+            GroupByDef::Global(_) => Vec::new(),
+            GroupByDef::By(text) => {
+                let items = expression::compile_select(&text.text, &stage.scope(Now::Refused));
+                self.checked(text, items)?
+            }
+        };
+        if let (Some(window), Shape::Table) = (&def.window, stage.shape) {
+            let help = "read the table's changes with `as: stream` in a step of its own";
+            self.error(Code::Clause, &window.span, "a `window` needs a stream", Some(help));
+            return None;
+        }
+        let names: Vec<Arc<str>> = items.iter().map(|item| item.name.clone()).collect();
+        let (stage, group) = self.grouped(def, stage, items);
+        let retraction = match stage.shape {
+            Shape::Stream => Retraction::Never,
+            Shape::Table => Retraction::Needed,
+        };
+        let set = self.aggregates(&calls.value, &stage.scope(Now::Refused), |calls, scope| {
+            AggregateSet::compile(calls, scope, retraction)
+        })?;
+
+        let mut columns: Vec<Column> = Vec::new();
+        for (name, expression) in names.iter().zip(&group) {
+            // A NULL in a single group column drops the record.
+            columns.push(Column::new(name, expression.ty.clone(), expression.nullable && group.len() > 1));
+        }
+        let key_schema = Schema::new(columns.iter().cloned());
+        if def.window.is_some() {
+            columns.push(Column::new("window_start", Type::Timestamp, false));
+            columns.push(Column::new("window_end", Type::Timestamp, false));
+        }
+        for call in &calls.value {
+            if columns.iter().any(|column| *column.name == *call.name.text) {
+                let message = format!("`{}` is the name of a group or window column already", call.name.text);
+                self.error(Code::DuplicateName, &call.name.span, message, None);
+                return None;
+            }
+        }
+        columns.extend(set.columns().iter().cloned());
+
+        let window = def.window.as_ref().map(|window| {
+            let (size_ms, grace_ms) = (millis(window.size), millis(window.grace));
+            WindowPlan {
+                size_ms,
+                offset_ms: millis(window.offset) % size_ms,
+                grace_ms,
+                retention_ms: def
+                    .retention
+                    .as_ref()
+                    .map_or(size_ms.saturating_add(grace_ms).saturating_add(DAY_MS), |retention| {
+                        millis(retention.value)
+                    }),
+            }
+        });
+        if window.is_none() && def.ttl.is_none() && !group.is_empty() {
+            self.warn_unbounded(def, "every group that ever came");
+        }
+        if let Some(keep) = def.keep_empty.as_ref().filter(|keep| keep.value && stage.shape == Shape::Stream) {
+            let help = "only a table's rows are taken out of a group again";
+            self.error(Code::Clause, &keep.span, "`keep_empty` on groups of a stream", Some(help));
+        }
+        let name = self.storage_name(&def.name.text);
+        let mut state: Vec<Column> = set.state().columns().to_vec();
+        if stage.shape == Shape::Table {
+            state.push(Column::new(GROUP_SIZE, Type::Bigint, false));
+        }
+        let kind = if window.is_some() { StoreKind::Window } else { StoreKind::KeyValue };
+        let changelog = ChangelogPlan::Own(self.changelog_topic(&name));
+        let store = self.draft.add_store(&name, kind, key_schema, Schema::new(state), changelog, stage.region);
+        let late = def.late.as_ref().map(|topic| TopicName::new(&topic.text)).or_else(|| stage.late.clone());
+        let emit = def.emit.as_ref().map_or(Emit::Changes, |emit| emit.value);
+        let plan = AggregatePlan {
+            store,
+            input: stage.shape,
+            window,
+            aggregates: Arc::new(set),
+            emit,
+            ttl: self.ttl(def),
+            keep_empty: def.keep_empty.as_ref().is_some_and(|keep| keep.value),
+            late: late.filter(|_| window.is_some()).map_or(Late::Drop, Late::To),
+            group,
+        };
+
+        let mut key: Vec<usize> = (0..plan.group.len()).collect();
+        if window.is_some() {
+            key.push(plan.group.len());
+        }
+        let operator = OperatorPlan::Aggregate(plan);
+        let mut grouped = stage;
+        grouped.slots = columns.into_iter().map(Slot::visible).collect();
+        grouped.key = key;
+        grouped.shape = Shape::Table;
+        grouped.partitions = None;
+        grouped.record_key = None;
+        grouped.headers = false;
+        grouped.pseudo_columns = false;
+        grouped.late = None;
+        grouped.emit = emit;
+        grouped.windowed = window.is_some();
+        grouped.table = Some(TableOrigin { store, view: vec![operator.clone()] });
+        Some(self.add(def, grouped, operator))
+    }
+
+    /// The stage with each group in one task, and the group columns over it.
+    pub(super) fn grouped(&mut self, def: &StepDef, stage: Stage, items: Vec<SelectItem>) -> (Stage, Vec<Expression>) {
+        let lying = if stage.windowed { stage.key.len().saturating_sub(1) } else { stage.key.len() };
+        let is_key =
+            items.iter().map(|item| item.expression.as_column()).eq(stage.key[..lying].iter().map(|&slot| Some(slot)));
+        if is_key && stage.partitioning.is_some() && !items.is_empty() {
+            let group = items.into_iter().map(|item| item.expression).collect();
+            return (stage, group);
+        }
+        let partitions = if items.is_empty() { Some(1) } else { stage.partitions };
+        let columns = items.into_iter().map(|item| (item.name.to_string(), item.expression)).collect();
+        let mut stage = self.repartition(def, stage, NewKey { columns, beside: None, clause: None, partitions });
+        stage.windowed = false;
+        let group = stage.key.iter().map(|&slot| stage.column(slot)).collect();
+        (stage, group)
+    }
+
+    /// Compiles the calls of an `aggregate` clause; mistakes are reported at theirs.
+    pub(super) fn aggregates<T>(
+        &mut self,
+        calls: &[Named],
+        scope: &Scope,
+        compile: impl FnOnce(&[(&str, &str)], &Scope) -> Result<T, Vec<(usize, Problem)>>,
+    ) -> Option<T> {
+        let texts: Vec<(&str, &str)> =
+            calls.iter().map(|call| (call.name.text.as_str(), call.expression.text.as_str())).collect();
+        match compile(&texts, scope) {
+            Ok(set) => Some(set),
+            Err(problems) => {
+                for (index, problem) in problems {
+                    if let Some(call) = calls.get(index) {
+                        self.sql(&call.expression, vec![problem]);
+                    }
+                }
+                None
+            }
+        }
+    }
+}
