@@ -11,7 +11,8 @@
 //!   "stores": {"per_card": [{"version": 1, "columns": [{"name": "total", "type": "BIGINT", "nullable": true}]}]}
 //! }
 //! ```
-//! Invariant: a version of a store's row layout keeps its columns for ever; a changed layout gets the next version.
+//! Invariant: a version of a store's row layout keeps its columns for ever. Versions come from the caller, never from here:
+//! rows travel in changelogs to other instances, so the number of a layout must be the same on all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +36,7 @@ pub struct Identity {
     pub workers: BTreeSet<u32>,
     /// The fingerprint of the plan that last ran.
     pub plan: Vec<String>,
-    /// The row layouts that each store has had, by store name, in ascending version.
+    /// The row layouts that each store has had, by store name, oldest first.
     pub stores: BTreeMap<String, Vec<RowLayout>>,
 }
 
@@ -83,15 +84,15 @@ impl Identity {
         self.stores.get(store).map_or(&[], Vec::as_slice)
     }
 
-    /// The version of a layout: its known one, or the next.
-    pub(super) fn version_of(&mut self, store: &str, columns: &[LayoutColumn]) -> u32 {
+    /// Adds a layout, or tells which columns its version has already.
+    pub(super) fn add_layout(&mut self, store: &str, layout: RowLayout) -> Result<(), Vec<LayoutColumn>> {
         let layouts = self.stores.entry(store.to_owned()).or_default();
-        if let Some(known) = layouts.iter().find(|layout| layout.columns == columns) {
-            return known.version;
+        match layouts.iter().find(|known| known.version == layout.version) {
+            Some(known) if known.columns == layout.columns => {}
+            Some(known) => return Err(known.columns.clone()),
+            None => layouts.push(layout),
         }
-        let version = layouts.iter().map(|layout| layout.version).max().unwrap_or(0) + 1;
-        layouts.push(RowLayout { version, columns: columns.to_vec() });
-        version
+        Ok(())
     }
 
     pub(super) fn to_json(&self) -> Result<String, serde_json::Error> {

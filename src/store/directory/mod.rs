@@ -122,12 +122,21 @@ impl StateDirectory {
         self.change(|identity| identity.plan = lines.to_vec())
     }
 
-    /// The version to write rows of this layout with. A new layout is on disk before this returns, so that no row is ever
-    /// older than the knowledge of its columns.
-    pub fn layout_version(&mut self, store: &str, columns: &[LayoutColumn]) -> Result<u32, Error> {
-        let mut version = 0;
-        self.change(|identity| version = identity.version_of(store, columns))?;
-        Ok(version)
+    /// Keeps a layout that rows of a store are about to be written with; on disk before this returns.
+    ///
+    /// # Errors
+    /// `Encoding` if that version has other columns: its rows would be misread.
+    pub fn keep_layout(&mut self, store: &str, layout: RowLayout) -> Result<(), Error> {
+        let mut identity = self.identity.clone();
+        let version = layout.version;
+        identity.add_layout(store, layout).map_err(|known| Error::Encoding {
+            what: "row layout",
+            reason: format!(
+                "layout {version} of the store {store:?} already has the columns {:?}",
+                known.iter().map(|column| format!("{} {}", column.name, column.ty)).collect::<Vec<_>>()
+            ),
+        })?;
+        self.change(|current| *current = identity)
     }
 
     /// Removes the database and keeps the identity: what [`Error::Corrupt`] asks for. It must be closed.
@@ -290,9 +299,10 @@ mod tests {
         }
     }
 
-    fn columns(names: &[&str]) -> Vec<LayoutColumn> {
+    fn layout(version: u32, names: &[&str]) -> RowLayout {
         let decimal = Type::Decimal { precision: 10, scale: 2 };
-        LayoutColumn::all_of(&Schema::new(names.iter().map(|name| Column::new(name, decimal.clone(), true))))
+        let schema = Schema::new(names.iter().map(|name| Column::new(name, decimal.clone(), true)));
+        RowLayout { version, columns: LayoutColumn::all_of(&schema) }
     }
 
     #[test]
@@ -305,7 +315,7 @@ mod tests {
         directory.bind_cluster("cluster-a").unwrap();
         directory.use_workers(2).unwrap();
         directory.keep_plan(&["store a".to_owned(), "topic \"b\"\n".to_owned()]).unwrap();
-        assert_eq!(directory.layout_version("totals", &columns(&["total"])).unwrap(), 1);
+        directory.keep_layout("totals", layout(1, &["total"])).unwrap();
         let noted = directory.identity().clone();
         drop(directory);
 
@@ -348,7 +358,7 @@ mod tests {
 "#;
         fs::write(directory.path().join(IDENTITY), text).unwrap();
         let opened = open(directory.path()).unwrap();
-        assert_eq!(opened.identity().layouts("totals")[0].columns, columns(&["total"]));
+        assert_eq!(opened.identity().layouts("totals"), [layout(1, &["total"])]);
         assert_eq!(opened.identity().to_json().unwrap(), text);
     }
 
@@ -360,13 +370,21 @@ mod tests {
     }
 
     #[test]
-    fn a_layout_keeps_its_version_and_a_changed_one_gets_the_next() {
+    fn a_version_of_a_layout_never_gets_other_columns() {
         let path = tempfile::tempdir().unwrap();
         let mut directory = open(path.path()).unwrap();
-        assert_eq!(directory.layout_version("totals", &columns(&["a"])).unwrap(), 1);
-        assert_eq!(directory.layout_version("totals", &columns(&["a", "b"])).unwrap(), 2);
-        assert_eq!(directory.layout_version("totals", &columns(&["a"])).unwrap(), 1);
-        assert_eq!(directory.layout_version("others", &columns(&["b", "a"])).unwrap(), 1);
+        for (store, version, names) in [("totals", 7, ["a", "b"]), ("totals", 3, ["b", "a"]), ("others", 7, ["c", "d"])]
+        {
+            directory.keep_layout(store, layout(version, &names)).unwrap();
+            directory.keep_layout(store, layout(version, &names)).unwrap();
+        }
+        let before = directory.identity().clone();
+        let error = directory.keep_layout("totals", layout(3, &["a", "c"])).unwrap_err();
+        assert!(error.to_string().contains("layout 3"), "{error}");
+        assert_eq!(*directory.identity(), before);
+        drop(directory);
+        let directory = open(path.path()).unwrap();
+        assert_eq!(directory.identity().layouts("totals"), [layout(7, &["a", "b"]), layout(3, &["b", "a"])]);
     }
 
     #[test]
@@ -463,7 +481,7 @@ mod tests {
         let mut directory = open(path.path()).unwrap();
         directory.destroy_store("before there is a database").unwrap();
         for store in ["kept", "gone"] {
-            directory.layout_version(store, &columns(&["a"])).unwrap();
+            directory.keep_layout(store, layout(1, &["a"])).unwrap();
         }
         database(&directory).write(rows([put(at(0, 0), b"k", b"v"), put(at(1, 0), b"k", b"v")])).unwrap();
         directory.destroy_store("gone").unwrap();
