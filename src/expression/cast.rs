@@ -155,7 +155,10 @@ pub fn parse(text: &str, to: &Type) -> Eval<Value> {
             Err(_) => Err(bad()),
         },
         Type::Double => {
-            parse_double(trimmed).ok_or_else(bad)?.map(Value::Double).ok_or_else(|| out_of_range(Type::Double))
+            let number = parse_double(trimmed).ok_or_else(bad)?;
+            // What is written with digits and still infinite is too large.
+            let overflow = number.is_infinite() && trimmed.contains(|digit: char| digit.is_ascii_digit());
+            if overflow { Err(out_of_range(Type::Double)) } else { Ok(Value::Double(number)) }
         }
         Type::Decimal { precision, scale } => {
             let number: Decimal = trimmed.parse().map_err(|_| bad())?;
@@ -171,16 +174,15 @@ pub fn parse(text: &str, to: &Type) -> Eval<Value> {
     }
 }
 
-/// `None`: no number; `Some(None)`: beyond the range of a double.
-fn parse_double(text: &str) -> Option<Option<f64>> {
+/// `None`: no number.
+fn parse_double(text: &str) -> Option<f64> {
     match text.to_ascii_lowercase().as_str() {
-        "nan" => return Some(Some(f64::NAN)),
-        "infinity" | "inf" | "+infinity" | "+inf" => return Some(Some(f64::INFINITY)),
-        "-infinity" | "-inf" => return Some(Some(f64::NEG_INFINITY)),
+        "nan" => return Some(f64::NAN),
+        "infinity" | "inf" | "+infinity" | "+inf" => return Some(f64::INFINITY),
+        "-infinity" | "-inf" => return Some(f64::NEG_INFINITY),
         _ => {}
     }
-    let number: f64 = text.parse().ok()?;
-    Some(number.is_finite().then_some(number))
+    text.parse().ok()
 }
 
 fn parse_json(text: &str) -> Eval<Value> {
@@ -197,13 +199,13 @@ pub fn to_text(value: &Value, ty: &Type) -> Eval<CompactString> {
         Value::Double(number) => double_text(*number),
         Value::Decimal(number) => number.to_compact_string(),
         Value::String(text) => text.clone(),
-        Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => CompactString::new(text),
-            Err(_) => {
+        Value::Bytes(bytes) => {
+            let Ok(text) = std::str::from_utf8(bytes) else {
                 let text = "these bytes are not UTF-8; ENCODE(bytes, 'hex') shows any".to_owned();
                 return Err(Box::new(EvalError::Invalid { ty: Type::String, text }));
-            }
-        },
+            };
+            CompactString::new(text)
+        }
         Value::Date(days) => calendar::date_text(*days)?.into(),
         Value::Timestamp(micros) => calendar::timestamp_text(*micros)?.into(),
         Value::Interval(interval) => calendar::interval_text(*interval).into(),

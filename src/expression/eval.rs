@@ -463,9 +463,10 @@ impl Node {
             Self::Literal(value) => Ok(as_i64(value)),
             Self::ToBigint(value) => value.eval_i64(env),
             Self::Integers { integer, op, operands } => {
-                let Some(a) = operands[0].eval_i64(env)? else { return Ok(None) };
-                let Some(b) = operands[1].eval_i64(env)? else { return Ok(None) };
-                integers(*integer, *op, a, b).map(Some)
+                match (operands[0].eval_i64(env)?, operands[1].eval_i64(env)?) {
+                    (Some(a), Some(b)) => integers(*integer, *op, a, b).map(Some),
+                    _ => Ok(None),
+                }
             }
             _ => Ok(as_i64(&*self.eval_ref(env)?)),
         }
@@ -478,11 +479,10 @@ impl Node {
             Self::Column(slot) => Ok(as_f64(&env.row[*slot])),
             Self::Literal(value) => Ok(as_f64(value)),
             Self::ToDouble(value) => value.eval_f64(env),
-            Self::Doubles { op, operands } => {
-                let Some(a) = operands[0].eval_f64(env)? else { return Ok(None) };
-                let Some(b) = operands[1].eval_f64(env)? else { return Ok(None) };
-                doubles(*op, a, b).map(Some)
-            }
+            Self::Doubles { op, operands } => match (operands[0].eval_f64(env)?, operands[1].eval_f64(env)?) {
+                (Some(a), Some(b)) => doubles(*op, a, b).map(Some),
+                _ => Ok(None),
+            },
             Self::Integers { .. } => Ok(self.eval_i64(env)?.map(|number| number as f64)),
             _ => Ok(as_f64(&*self.eval_ref(env)?)),
         }
@@ -499,9 +499,10 @@ impl Node {
                     .ok_or_else(|| out_of_range(Type::Decimal { precision: Decimal::MAX_PRECISION, scale: *scale }))
             }
             Self::Decimals { op, precision, scale, operands } => {
-                let Some(a) = operands[0].eval_decimal(env)? else { return Ok(None) };
-                let Some(b) = operands[1].eval_decimal(env)? else { return Ok(None) };
-                decimals(*op, a, b, *precision, *scale).map(Some)
+                match (operands[0].eval_decimal(env)?, operands[1].eval_decimal(env)?) {
+                    (Some(a), Some(b)) => decimals(*op, a, b, *precision, *scale).map(Some),
+                    _ => Ok(None),
+                }
             }
             _ => Ok(as_decimal(&*self.eval_ref(env)?)),
         }
@@ -705,13 +706,11 @@ fn header(name: &Value, env: &Env<'_>) -> Eval<Value> {
     let (Value::String(name), Some(headers)) = (name, &env.origin.headers) else { return Ok(Value::Null) };
     let Some(header) = headers.iter().rev().find(|header| *header.name == **name) else { return Ok(Value::Null) };
     let Some(bytes) = &header.value else { return Ok(Value::Null) };
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(Value::string(text)),
-        Err(_) => {
-            let text = format!("header {name} is not UTF-8");
-            Err(Box::new(EvalError::Invalid { ty: Type::String, text }))
-        }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Ok(Value::string(text));
     }
+    let text = format!("header {name} is not UTF-8");
+    Err(Box::new(EvalError::Invalid { ty: Type::String, text }))
 }
 
 fn extract(field: Field, value: &Value, whole: bool) -> Eval<Value> {

@@ -111,15 +111,11 @@ fn equality(
         let ty = super::types::common(&a.ty, &b.ty)?;
         left.coerce(a, &ty).zip(right.coerce(b, &ty))
     });
-    match sides {
-        Some((a, b)) => {
-            let shown = |expr: &Expr| source.text.get(source.of(expr)).unwrap_or(text);
-            let a = Expression::new(a, left.volatile, shown(of_left));
-            Ok((a, Expression::new(b, right.volatile, shown(of_right))))
-        }
-        None => {
-            left.problems.append(&mut right.problems);
-            Err(left.into_problems())
-        }
-    }
+    let Some((a, b)) = sides else {
+        left.problems.append(&mut right.problems);
+        return Err(left.into_problems());
+    };
+    let shown = |expr: &Expr| source.text.get(source.of(expr)).unwrap_or(text);
+    let a = Expression::new(a, left.volatile, shown(of_left));
+    Ok((a, Expression::new(b, right.volatile, shown(of_right))))
 }

@@ -9,6 +9,8 @@
 //! - Evaluating never panics and never yields a silent NULL: what cannot be computed is an [`EvalError`].
 //! - Names are resolved to slots once; evaluation does no look-up by name and, for everyday expressions, no allocation.
 
+#![expect(clippy::unnecessary_box_returns, reason = "errors of evaluation are boxed: see eval::Eval")]
+
 pub mod aggregate;
 mod calendar;
 mod cast;
@@ -203,6 +205,10 @@ pub fn compile(text: &str, scope: &Scope) -> Result<Expression, Vec<Problem>> {
 
 /// Compiles an expression that must be BOOLEAN.
 pub fn compile_predicate(text: &str, scope: &Scope) -> Result<Expression, Vec<Problem>> {
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method itself is not general enough in lifetimes"
+    )]
     compile_as(text, scope, |checker, typed| checker.as_condition(typed))
 }
 

@@ -105,15 +105,16 @@ impl Dialect for SidestreamDialect {
     }
 }
 
-/// A text with the places of its lines.
+/// A text, and how positions in it are found.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
     pub text: &'a str,
+    is_ascii: bool,
 }
 
 impl<'a> Source<'a> {
     pub fn new(text: &'a str) -> Self {
-        Self { text }
+        Self { text, is_ascii: text.is_ascii() }
     }
 
     pub fn whole(&self) -> Range<usize> {
@@ -158,20 +159,17 @@ impl<'a> Source<'a> {
 
     /// sqlparser counts lines and characters from 1.
     fn offset(&self, location: Location) -> usize {
-        let mut line = 1;
-        let mut column = 1;
-        for (at, character) in self.text.char_indices() {
-            if (line, column) >= (location.line, location.column) {
-                return at;
-            }
-            if character == '\n' {
-                line += 1;
-                column = 1;
-            } else {
-                column += 1;
-            }
+        let nth = |number: u64| usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+        let (line, column) = (nth(location.line), nth(location.column));
+        let start = match line {
+            0 => 0,
+            line => self.text.match_indices('\n').nth(line - 1).map_or(self.text.len(), |(at, _)| at + 1),
+        };
+        if self.is_ascii {
+            return start.saturating_add(column).min(self.text.len());
         }
-        self.text.len()
+        let rest = self.text.get(start..).unwrap_or_default();
+        rest.char_indices().nth(column).map_or(self.text.len(), |(at, _)| start + at)
     }
 
     /// The word, literal or operator at an offset.
@@ -246,6 +244,7 @@ fn end(source: Source<'_>, parser: &Parser<'_>) -> Result<(), Vec<Problem>> {
             format!("{} is a key of the step in YAML, not part of an expression", word.value.to_uppercase())
         }
         Token::RParen => "there is one `)` too many".to_owned(),
+        Token::Word(word) if word.keyword == Keyword::WHEN => "CASE needs its END: CASE WHEN a THEN b END".to_owned(),
         _ => "an operator or a comma may be missing before it".to_owned(),
     };
     Err(vec![Problem { span, message, help: Some(help) }])
@@ -305,7 +304,7 @@ fn habits(source: Source<'_>, tokens: &[TokenWithSpan]) -> Vec<Problem> {
                 }
             }
             Token::Placeholder(_) => {
-                report(token, "there are no parameters in expressions", "${NAME} is replaced in YAML")
+                report(token, "there are no parameters in expressions", "${NAME} is replaced in YAML");
             }
             _ => {}
         }

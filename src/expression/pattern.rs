@@ -12,8 +12,10 @@ use rustc_hash::FxHashMap;
 use super::EvalError;
 use super::eval::Eval;
 
-/// Patterns remembered per thread; when full the memory starts anew.
+/// Patterns remembered per thread and syntax; when full the memory starts anew.
 const CACHED_PATTERNS: usize = 64;
+
+type Compiled = FxHashMap<Box<str>, Arc<Matcher>>;
 
 /// A compiled pattern; most LIKE patterns need no regular expression.
 #[derive(Clone, Debug)]
@@ -72,11 +74,11 @@ pub fn compile(syntax: Syntax, pattern: &str, escape: Option<char>) -> Result<Ma
 /// As [`compile`], remembered by the thread.
 pub fn cached(syntax: Syntax, pattern: &str) -> Eval<Arc<Matcher>> {
     thread_local! {
-        static CACHE: RefCell<FxHashMap<(Syntax, Box<str>), Arc<Matcher>>> = RefCell::default();
+        static CACHE: RefCell<FxHashMap<Syntax, Compiled>> = RefCell::default();
     }
     CACHE.with_borrow_mut(|cache| {
-        let key = (syntax, Box::from(pattern));
-        if let Some(matcher) = cache.get(&key) {
+        let cache = cache.entry(syntax).or_default();
+        if let Some(matcher) = cache.get(pattern) {
             return Ok(Arc::clone(matcher));
         }
         let matcher = compile(syntax, pattern, Some('\\'))
@@ -85,7 +87,7 @@ pub fn cached(syntax: Syntax, pattern: &str) -> Eval<Arc<Matcher>> {
             cache.clear();
         }
         let matcher = Arc::new(matcher);
-        cache.insert(key, Arc::clone(&matcher));
+        cache.insert(Box::from(pattern), Arc::clone(&matcher));
         Ok(matcher)
     })
 }

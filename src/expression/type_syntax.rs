@@ -228,13 +228,11 @@ impl Parser {
 
     fn column(&mut self) -> Result<Column, Problem> {
         let span = self.next_span();
-        let name = match self.peek() {
-            Some(Token::Word(name) | Token::Quoted(name)) => name.clone(),
-            _ => {
-                let help = Some("a column is a name and a type: id BIGINT NOT NULL".to_owned());
-                return Err(problem(span, format!("expected a column's name, found {}", self.found()), help));
-            }
+        let Some(Token::Word(name) | Token::Quoted(name)) = self.peek() else {
+            let help = Some("a column is a name and a type: id BIGINT NOT NULL".to_owned());
+            return Err(problem(span, format!("expected a column's name, found {}", self.found()), help));
         };
+        let name = name.clone();
         self.at += 1;
         // BigQuery and Spark write `name: TYPE` in a STRUCT.
         self.take_symbol(':');

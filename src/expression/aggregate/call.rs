@@ -349,7 +349,8 @@ impl Call {
             },
             Kind::AverageDecimal { precision, scale, .. } => match (as_decimal(&own[0]), as_i64(&own[1])) {
                 (Some(sum), Some(count)) if count > 0 => {
-                    let mean = sum.divide(Decimal::from(count), *scale).and_then(|mean| mean.fitted(*precision, *scale));
+                    let mean =
+                        sum.divide(Decimal::from(count), *scale).and_then(|mean| mean.fitted(*precision, *scale));
                     let ty = || Type::Decimal { precision: *precision, scale: *scale };
                     Value::Decimal(mean.ok_or_else(|| out_of_range(ty()))?)
                 }

@@ -18,7 +18,10 @@ use crate::value::Decimal;
 const SIGNATURES: [(&str, &str); 11] = [
     ("COUNT(*) -> BIGINT", "Number of rows."),
     ("COUNT(x ANY) -> BIGINT", "Number of rows whose x is not NULL."),
-    ("SUM(x NUMBER) -> NUMBER", "BIGINT of INT and BIGINT (overflow is an error), DECIMAL(38,s) of DECIMAL, DOUBLE of DOUBLE (compensated)."),
+    (
+        "SUM(x NUMBER) -> NUMBER",
+        "BIGINT of INT and BIGINT (overflow is an error), DECIMAL(38,s) of DECIMAL, DOUBLE of DOUBLE (compensated).",
+    ),
     ("AVG(x NUMBER) -> DOUBLE", "The mean; DECIMAL of DECIMAL, with four digits more."),
     ("MIN(x T) -> T", "The least."),
     ("MAX(x T) -> T", "The greatest."),
@@ -26,7 +29,10 @@ const SIGNATURES: [(&str, &str); 11] = [
     ("LAST(x T) -> T", "That of the latest event time; of equal times the last to arrive."),
     ("ARG_MIN(x T, by ANY) -> T", "x of the row with the least `by`."),
     ("ARG_MAX(x T, by ANY) -> T", "x of the row with the greatest `by`."),
-    ("LAG(x T [, n INT [, default T]]) -> T", "In `over` only: x of the n-th record before by event time (1 without n), else the default."),
+    (
+        "LAG(x T [, n INT [, default T]]) -> T",
+        "In `over` only: x of the n-th record before by event time (1 without n), else the default.",
+    ),
 ];
 
 const SUPPORTED: [&str; 10] = ["COUNT", "SUM", "AVG", "MIN", "MAX", "FIRST", "LAST", "ARG_MIN", "ARG_MAX", "LAG"];
@@ -181,7 +187,8 @@ impl Compiler<'_, '_> {
     }
 
     fn arguments(&mut self, name: &str, arguments: &[FunctionArg], span: &Range<usize>) -> Option<Call> {
-        let call = |kind, argument, by| Call { kind, argument, by, filter: None, retraction: self.retraction, first: 0 };
+        let call =
+            |kind, argument, by| Call { kind, argument, by, filter: None, retraction: self.retraction, first: 0 };
         if name == "COUNT" && matches!(arguments, [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]) {
             return Some(call(Kind::Count, None, None));
         }
@@ -282,13 +289,11 @@ impl Compiler<'_, '_> {
                     crate::expression::eval::Node::Literal(value) => crate::expression::eval::as_i64(value),
                     _ => None,
                 };
-                match literal {
-                    Some(n @ 1..=MOST) => usize::try_from(n).ok()?,
-                    _ => {
-                        let message = format!("LAG looks back a constant number of records, 1 to {MOST}");
-                        return self.checker.problem(n.span, message, None);
-                    }
-                }
+                let Some(records @ 1..=MOST) = literal else {
+                    let message = format!("LAG looks back a constant number of records, 1 to {MOST}");
+                    return self.checker.problem(n.span, message, None);
+                };
+                usize::try_from(records).ok()?
             }
         };
         let default = match default {

@@ -121,7 +121,7 @@ fn state_columns_are_named_by_the_result() {
     let names = |retraction| {
         let set = AggregateSet::compile(&calls, &scope(), retraction).unwrap();
         assert_eq!(set.empty().len(), set.state().len());
-        let names: Vec<String> = set.state().columns().iter().map(|column| column.to_string()).collect();
+        let names: Vec<String> = set.state().columns().iter().map(ToString::to_string).collect();
         names.join(", ")
     };
     assert_eq!(
@@ -237,15 +237,24 @@ fn a_mistaken_aggregate_says_what_to_write() {
     refused("SUM(s)", "`s` SUM takes a number, found a STRING [convert it: CAST(... AS DOUBLE)]");
     refused("MAX(j)", "`j` a JSON has no order");
     refused("SUM(i, b)", "`SUM(i, b)` expected SUM(x)");
-    refused("SUM(amout)", "`amout` unknown column `amout` [the columns are i, b, d, dec, s, j; a text stands in single quotes]");
+    refused(
+        "SUM(amout)",
+        "`amout` unknown column `amout` [the columns are i, b, d, dec, s, j; a text stands in single quotes]",
+    );
     refused(
         "SUM(i) / COUNT(*)",
         "`SUM(i) / COUNT` expected an aggregate, like COUNT(*) or SUM(x) [put one aggregate per name here, and compute \
          with the names in `select:` or `having:`]",
     );
     refused("COUNT(*) FILTER (WHERE i)", "`i` expected a condition (BOOLEAN), found an INT [compare it: x <> 0]");
-    refused("SUM(MAX(i))", "`MAX` MAX is an aggregate: it stands under `aggregate:` [write aggregate: {name: ...} with group_by or over, and use that name here]");
-    refused("LAG(i)", "`LAG(i)` LAG looks at single records: it stands under `over:` only [use an `over:` step: {by: ..., aggregate: {last: LAG(x)}}]");
+    refused(
+        "SUM(MAX(i))",
+        "`MAX` MAX is an aggregate: it stands under `aggregate:` [write aggregate: {name: ...} with group_by or over, and use that name here]",
+    );
+    refused(
+        "LAG(i)",
+        "`LAG(i)` LAG looks at single records: it stands under `over:` only [use an `over:` step: {by: ..., aggregate: {last: LAG(x)}}]",
+    );
 }
 
 #[test]
@@ -276,7 +285,9 @@ fn over_answers_from_kept_rows() {
         let mut into = Vec::new();
         over.results(&rows, frame, exclude, current, &origin(), &mut into).unwrap();
         let values = into.iter().zip(over.columns());
-        values.map(|(value, column)| if value.is_null() { "NULL".into() } else { text_of(value, &column.ty) }).collect::<Vec<_>>()
+        values
+            .map(|(value, column)| if value.is_null() { "NULL".into() } else { text_of(value, &column.ty) })
+            .collect::<Vec<_>>()
     };
     assert_eq!(answer(&over, 1..3, false, 2), ["2", "6", "2", "b", "a", "3"]);
     assert_eq!(answer(&over, 1..3, true, 2), ["1", "2", "1", "b", "a", "3"]);

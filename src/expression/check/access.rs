@@ -137,9 +137,12 @@ impl Checker<'_> {
         let pseudo = PSEUDO_COLUMNS.iter().map(|(name, ..)| *name).filter(|_| self.scope.pseudo_columns);
         let names: Vec<&str> = columns.iter().map(|column| &*column.column.name).collect();
         let near = nearest(&name.value, names.iter().copied().chain(pseudo));
-        let aliases = columns.iter().filter_map(|column| column.qualifier.as_deref());
-        let help = if qualifies && let Some(near) = nearest(&name.value, aliases) {
+        let mut aliases: Vec<&str> = columns.iter().filter_map(|column| column.qualifier.as_deref()).collect();
+        aliases.dedup();
+        let help = if qualifies && let Some(near) = nearest(&name.value, aliases.iter().copied()) {
             format!("did you mean {}?", spelled(near))
+        } else if qualifies && near.is_none() && !aliases.is_empty() {
+            format!("the inputs are {}", listed(&aliases))
         } else if let Some(near) = near {
             format!("did you mean {}?", spelled(near))
         } else if name.quote_style == Some('"') {

@@ -170,14 +170,12 @@ impl Checker<'_> {
                 self.null_if(a, b, span)
             }
             Special::Concat => {
-                let texts: Vec<Option<Typed>> = arguments.into_iter().map(|argument| self.as_text(argument)).collect();
-                let texts = texts.into_iter().collect::<Option<Vec<_>>>()?;
+                let texts: Vec<Typed> = arguments.into_iter().map(Self::as_text).collect();
                 Some(Self::lenient("CONCAT", functions::text::concat, texts, Type::String, span))
             }
             Special::ConcatWs => {
                 let separator_nullable = arguments.first().is_some_and(|separator| separator.nullable);
-                let texts: Vec<Option<Typed>> = arguments.into_iter().map(|argument| self.as_text(argument)).collect();
-                let texts = texts.into_iter().collect::<Option<Vec<_>>>()?;
+                let texts: Vec<Typed> = arguments.into_iter().map(Self::as_text).collect();
                 let call = Self::lenient("CONCAT_WS", functions::text::concat_ws, texts, Type::String, span);
                 Some(Typed { nullable: separator_nullable, ..call })
             }

@@ -31,7 +31,7 @@ use crate::schema::Type;
 use crate::value::{Decimal, Value};
 
 /// Deeper trees are refused: they are walked recursively.
-const MAX_DEPTH: usize = 200;
+const MAX_DEPTH: usize = 64;
 
 /// A checked expression.
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ impl<'a> Checker<'a> {
         let checked = self.check_node(expr);
         self.depth -= 1;
         let mut typed = checked?;
-        typed.node = self.folded(typed.node);
+        typed.node = folded(typed.node);
         Some(typed)
     }
 
@@ -218,27 +218,6 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Computes what depends on nothing. What fails is left for the record that needs it: it may stand in a branch that
-    /// is never taken.
-    fn folded(&self, node: Node) -> Node {
-        if node.is_literal() {
-            return node;
-        }
-        let mut constant = true;
-        node.walk(&mut |part| match part {
-            Node::Column(_) | Node::Pseudo(_) | Node::Header(_) => constant = false,
-            Node::Call { name, .. } => constant &= !super::functions::is_random(name),
-            _ => {}
-        });
-        if !constant {
-            return node;
-        }
-        match evaluate(&node) {
-            Ok(value) => Node::Literal(value),
-            Err(_) => node,
-        }
-    }
-
     // ---- literals --------------------------------------------------------------------------------------------------
 
     fn literal(&mut self, value: &ast::Value, span: Range<usize>) -> Option<Typed> {
@@ -282,17 +261,12 @@ impl<'a> Checker<'a> {
                 return Some(Typed::literal(Value::Bigint(number), Type::Bigint, span));
             }
         }
-        match text.parse::<Decimal>() {
-            Ok(number) => {
-                let precision = number.digits().max(number.scale).max(1);
-                let ty = Type::Decimal { precision, scale: number.scale };
-                Some(Typed::literal(Value::Decimal(number), ty, span))
-            }
-            Err(_) => {
-                let help = Some("write it with an exponent (1.5e40) for a DOUBLE".to_owned());
-                self.problem(span, "this number has more than 38 digits", help)
-            }
-        }
+        let Ok(number) = text.parse::<Decimal>() else {
+            let help = Some("write it with an exponent (1.5e40) for a DOUBLE".to_owned());
+            return self.problem(span, "this number has more than 38 digits", help);
+        };
+        let ty = Type::Decimal { precision: number.digits().max(number.scale), scale: number.scale };
+        Some(Typed::literal(Value::Decimal(number), ty, span))
     }
 
     fn interval(&mut self, interval: &ast::Interval, span: Range<usize>) -> Option<Typed> {
@@ -380,7 +354,7 @@ impl<'a> Checker<'a> {
             Type::Decimal { scale, .. } => Node::ToDecimal { value: inner, scale: *scale },
             _ => Node::Cast { value: inner, types: Arc::new((from, to.clone())), attempt: false },
         };
-        let node = self.folded(node);
+        let node = folded(node);
         Some(Typed { node, ty: to.clone(), nullable: value.nullable, span: value.span, untyped: false })
     }
 
@@ -473,8 +447,29 @@ impl<'a> Checker<'a> {
     }
 }
 
+/// Computes what depends on nothing. What fails is left for the record that needs it: it may stand in a branch that
+/// is never taken.
+fn folded(node: Node) -> Node {
+    if node.is_literal() {
+        return node;
+    }
+    let mut constant = true;
+    node.walk(&mut |part| match part {
+        Node::Column(_) | Node::Pseudo(_) | Node::Header(_) => constant = false,
+        Node::Call { name, .. } => constant &= !super::functions::is_random(name),
+        _ => {}
+    });
+    if !constant {
+        return node;
+    }
+    match evaluate(&node) {
+        Ok(value) => Node::Literal(value),
+        Err(_) => node,
+    }
+}
+
 /// Of a node that reads neither a row nor a record.
-pub fn evaluate(node: &Node) -> Eval<Value> {
+fn evaluate(node: &Node) -> Eval<Value> {
     static NOWHERE: LazyLock<Origin> = LazyLock::new(|| Origin {
         topic: TopicName::new(""),
         partition: Partition(0),

@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator};
 
-use super::{Checker, Typed};
+use super::{Checker, Typed, folded};
 use crate::expression::eval::{Arithmetic, Comparable, Comparison, Implementation, Integer, Node};
-use crate::expression::functions::{array, time};
+use crate::expression::functions::{array, text, time};
 use crate::expression::pattern::Syntax;
 use crate::expression::types::{self, decimal_result, digits, is_integer, is_number, with_article};
 use crate::schema::Type;
 use crate::value::{Decimal, Value};
+
+/// Longer chains of operators are refused: they are evaluated recursively.
+const MAX_CHAIN: usize = 250;
 
 impl Checker<'_> {
     pub(super) fn binary(
@@ -24,8 +27,35 @@ impl Checker<'_> {
         if matches!(op, BinaryOperator::And | BinaryOperator::Or) {
             return self.connective(op, left, right, span);
         }
-        let (left, right) = (self.check(left), self.check(right));
-        let (left, right) = (left?, right?);
+        // A chain of operators leans to the left, and may be long: it is taken apart in a loop.
+        let mut chain = vec![(op, right, span)];
+        let mut rest = left;
+        while let Expr::BinaryOp { left, op, right } = rest
+            && !matches!(op, BinaryOperator::And | BinaryOperator::Or)
+        {
+            chain.push((op, right, self.source.of(rest)));
+            rest = left;
+        }
+        if chain.len() > MAX_CHAIN {
+            let help = Some("compute parts of it in an earlier step".to_owned());
+            return self.problem(self.source.whole(), format!("more than {MAX_CHAIN} operators in a row"), help);
+        }
+        let mut value = self.check(rest);
+        for (op, right, span) in chain.into_iter().rev() {
+            let right = self.check(right);
+            value = match (value, right) {
+                (Some(left), Some(right)) => self.operation(left, op, right, span),
+                _ => None,
+            };
+            if let Some(value) = &mut value {
+                let node = std::mem::replace(&mut value.node, Node::Literal(Value::Null));
+                value.node = folded(node);
+            }
+        }
+        value
+    }
+
+    fn operation(&mut self, left: Typed, op: &BinaryOperator, right: Typed, span: Range<usize>) -> Option<Typed> {
         if let Some(comparison) = comparison(op) {
             return self.comparison(comparison, left, right, span);
         }
@@ -89,7 +119,7 @@ impl Checker<'_> {
             }
             UnaryOperator::Plus | UnaryOperator::Minus => {
                 if op == UnaryOperator::Minus
-                    && let Some(literal) = self.least_integer(expr, &span)
+                    && let Some(literal) = Self::least_integer(expr, &span)
                 {
                     return Some(literal);
                 }
@@ -140,7 +170,7 @@ impl Checker<'_> {
     }
 
     /// The two numbers that have no positive counterpart of their type.
-    fn least_integer(&mut self, expr: &Expr, span: &Range<usize>) -> Option<Typed> {
+    fn least_integer(expr: &Expr, span: &Range<usize>) -> Option<Typed> {
         let Expr::Value(value) = expr else { return None };
         let sqlparser::ast::Value::Number(text, _) = &value.value else { return None };
         let negative = format!("-{text}");
@@ -248,29 +278,20 @@ impl Checker<'_> {
                 let ty = right.ty.clone();
                 Some(Self::lenient("||", array::prepend, vec![left, right], ty, span))
             }
-            (Type::Bytes, Type::Bytes) => Some(Self::strict(
-                "||",
-                super::super::functions::text::concatenate_bytes,
-                vec![left, right],
-                Type::Bytes,
-                span,
-            )),
+            (Type::Bytes, Type::Bytes) => {
+                Some(Self::strict("||", text::concatenate_bytes, vec![left, right], Type::Bytes, span))
+            }
             (Type::Boolean, Type::Boolean) => {
                 self.problem(span, "`||` joins texts, not conditions", Some("write OR".to_owned()))
             }
             (a, b) if a != Type::String && b != Type::String && a != Type::Null && b != Type::Null => {
                 let message = format!("`||` needs a text: these are {} and {}", with_article(&a), with_article(&b));
-                self.problem(span, message, Some("convert one side: CAST(... AS STRING)".to_owned()))
+                let help = "convert one side: CAST(... AS STRING); conditions are joined with OR";
+                self.problem(span, message, Some(help.to_owned()))
             }
             _ => {
-                let (left, right) = (self.as_text(left)?, self.as_text(right)?);
-                Some(Self::strict(
-                    "||",
-                    super::super::functions::text::concatenate,
-                    vec![left, right],
-                    Type::String,
-                    span,
-                ))
+                let (left, right) = (Self::as_text(left), Self::as_text(right));
+                Some(Self::strict("||", text::concatenate, vec![left, right], Type::String, span))
             }
         }
     }
@@ -456,14 +477,13 @@ impl Checker<'_> {
     }
 
     /// As CAST(value AS STRING).
-    pub(super) fn as_text(&mut self, value: Typed) -> Option<Typed> {
+    pub(super) fn as_text(value: Typed) -> Typed {
         if matches!(value.ty, Type::String | Type::Null) {
-            return Some(Typed { ty: Type::String, untyped: false, ..value });
+            return Typed { ty: Type::String, untyped: false, ..value };
         }
         let types = Arc::new((value.ty, Type::String));
         let node = Node::Cast { value: Box::new(value.node), types, attempt: false };
-        let node = self.folded(node);
-        Some(Typed::new(node, Type::String, value.nullable, value.span))
+        Typed::new(folded(node), Type::String, value.nullable, value.span)
     }
 }
 

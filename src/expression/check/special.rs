@@ -9,6 +9,7 @@ use super::{Checker, Typed};
 use crate::expression::calendar::Field;
 use crate::expression::cast::castable;
 use crate::expression::eval::{Comparison, Node};
+use crate::expression::functions::text;
 use crate::expression::pattern::{self, Syntax};
 use crate::expression::suggest::did_you_mean;
 use crate::expression::types::with_article;
@@ -150,18 +151,20 @@ impl Checker<'_> {
         let (value, pattern) = (self.coerce(value, &Type::String), self.coerce(pattern, &Type::String));
         let (value, pattern) = (value?, pattern?);
         let nullable = value.nullable || pattern.nullable;
-        let node = match pattern.text() {
-            Some(text) => match pattern::compile(syntax, text, escape) {
+        let node = if let Some(text) = pattern.text() {
+            match pattern::compile(syntax, text, escape) {
                 Ok(matcher) => Node::Matches { value: Box::new(value.node), matcher: Arc::new(matcher), negated },
                 Err(reason) => return self.problem(pattern.span, reason, None),
-            },
-            None => {
-                let implementation = super::super::functions::text::matches(syntax);
-                let name = syntax.name();
-                let arguments = Box::new([value.node, pattern.node]);
-                let call = Node::Call { name, implementation, strict: true, arguments };
-                if negated { Node::Not(Box::new(call)) } else { call }
             }
+        } else {
+            if escape.is_some_and(|escape| escape != '\\') {
+                let help = Some("write the pattern as a literal".to_owned());
+                return self.problem(pattern.span, "ESCAPE needs a pattern that is a literal", help);
+            }
+            let implementation = text::matches(syntax);
+            let arguments = Box::new([value.node, pattern.node]);
+            let call = Node::Call { name: syntax.name(), implementation, strict: true, arguments };
+            if negated { Node::Not(Box::new(call)) } else { call }
         };
         Some(Typed::new(node, Type::Boolean, nullable, span))
     }

@@ -14,7 +14,6 @@ fn equal(a: &Value, b: &Value) -> bool {
     !a.is_null() && !b.is_null() && compare(a, b).is_eq()
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as the implementations return it")]
 fn int(number: usize) -> Eval<Value> {
     Ok(Value::Int(i32::try_from(number).unwrap_or(i32::MAX)))
 }

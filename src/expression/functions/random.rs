@@ -9,7 +9,7 @@ use crate::schema::Type;
 use crate::value::Value;
 
 thread_local! {
-    static GENERATOR: RefCell<fastrand::Rng> = RefCell::new(fastrand::Rng::with_seed(0));
+    static GENERATOR: RefCell<fastrand::Rng> = const { RefCell::new(fastrand::Rng::with_seed(0)) };
 }
 
 /// Starts this thread's generator anew.

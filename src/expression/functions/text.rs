@@ -17,7 +17,6 @@ fn string(text: impl AsRef<str>) -> Eval<Value> {
     Ok(Value::string(text))
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as the implementations return it")]
 fn int(number: usize) -> Eval<Value> {
     // A text is shorter than 2^31 characters.
     Ok(Value::Int(i32::try_from(number).unwrap_or(i32::MAX)))

@@ -1,5 +1,10 @@
 //! Expressions as tables of cases: the text, and what it gives.
 
+mod functions;
+mod problems;
+mod properties;
+mod structure;
+
 use std::sync::Arc;
 
 use super::*;
@@ -8,7 +13,7 @@ use crate::row::Header;
 use crate::value::{Decimal, Interval};
 
 /// Columns of every type, some NULL.
-fn scope() -> (Scope, Vec<Value>) {
+pub fn scope() -> (Scope, Vec<Value>) {
     let columns = parse_columns(
         "i INT, b BIGINT NOT NULL, d DOUBLE, dec DECIMAL(10,2), s STRING, by BYTES, t BOOLEAN, f BOOLEAN, n STRING, \
          ni BIGINT, nb BOOLEAN, day DATE, at TIMESTAMP, last_at TIMESTAMP, span INTERVAL, list ARRAY<BIGINT>, \
@@ -63,7 +68,7 @@ pub fn origin() -> Origin {
 }
 
 /// `value TYPE`, `error: ...` of evaluation, or `problem: ...` of compilation.
-fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let (scope, row) = scope();
     let origin = origin();
     match compile(text, &scope) {
@@ -97,7 +102,7 @@ pub fn text_of(value: &Value, ty: &Type) -> String {
 }
 
 #[track_caller]
-fn check(cases: &[(&str, &str)]) {
+pub fn check(cases: &[(&str, &str)]) {
     let mut failures = Vec::new();
     for (text, expect) in cases {
         let actual = shown(text);
