@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use sidestream::ids::{EventTime, Offset, Partition, TopicName, TopicPartition};
 use sidestream::limits;
-use sidestream::log::kafka::{KafkaLog, KafkaSettings};
+use sidestream::log::kafka::{GroupProtocol, KafkaLog, KafkaSettings};
 use sidestream::log::{
-    Cleanup, Error, FetchSlot, Fetched, Fetcher, Leave, Log, Membership, MembershipSettings, NewTopic, Next,
-    OffsetCommit, OffsetQuery, Outcome, OutgoingRecord, OwnershipEvent, Producer, ProducerSettings, SharedLog,
-    contract,
+    Cleanup, Error, FetchSlot, Fetched, Fetcher, GroupMetadata, Leave, Log, Membership, MembershipSettings, NewTopic,
+    Next, OffsetCommit, OffsetQuery, Outcome, OutgoingRecord, OwnershipEvent, Producer, ProducerSettings, SendFailure,
+    SharedLog, contract,
 };
 
 use support::broker;
@@ -504,4 +504,142 @@ fn a_log_that_is_away_is_unreachable_within_the_time_allowed() {
     let error = log.cluster_id().unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     assert_eq!(error.next(), Next::Retry);
+}
+
+#[test]
+fn tls_and_both_kinds_of_passwords_work() {
+    let broker = broker::Broker::start_secure();
+    let secure = |mechanism: &str, password: &str| {
+        let mut settings = KafkaSettings::new(broker.secure_brokers());
+        settings.properties.extend(
+            [
+                ("security.protocol", "sasl_ssl"),
+                ("ssl.ca.location", &broker.certificate().display().to_string()),
+                ("sasl.mechanism", mechanism),
+                ("sasl.username", broker::USER),
+                ("sasl.password", password),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        KafkaLog::new(settings).unwrap()
+    };
+    for mechanism in ["PLAIN", "SCRAM-SHA-256"] {
+        let log = secure(mechanism, broker::PASSWORD);
+        let (input, output) = (topic(&log, "input", 1), topic(&log, "output", 1));
+        let membership = owner(&log, &input);
+        let mut producer = producer(&log, &unique("id"));
+        let handle = producer.topic(&output).unwrap();
+        producer.begin().unwrap();
+        producer.send(handle, Partition(0), record(b"secret")).unwrap();
+        producer.commit(&[offset(&input, 1)], &membership.group().metadata().expect("a member")).unwrap();
+        let partition = TopicPartition::new(output, Partition(0));
+        let mut fetcher = log.fetcher("test").unwrap();
+        fetcher.assign(FetchSlot(0), &partition, Offset::ZERO).unwrap();
+        assert_eq!(read(&log, &mut *fetcher, FetchSlot(0), &partition), ["secret"], "{mechanism}");
+    }
+    let error = secure("PLAIN", "wrong").cluster_id().unwrap_err();
+    assert!(matches!(error, Error::Authentication { .. }), "{error}");
+}
+
+/// Writes `count` numbered records of about a kilobyte, without transactions.
+fn fill(log: &KafkaLog, output: &TopicName, count: usize) {
+    let settings = ProducerSettings {
+        name: "filler".to_owned(),
+        transactional_id: None,
+        max_message_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
+        queue_bytes: 4 << 20,
+    };
+    let mut producer = log.producer(&settings).unwrap();
+    let handle = producer.topic(output).unwrap();
+    for number in 0..count {
+        let value = format!("{number:01000}");
+        while let Err(failure) = producer.send(handle, Partition(0), record(value.as_bytes())) {
+            assert_eq!(failure, SendFailure::QueueFull);
+            producer.poll(STEP);
+        }
+    }
+    eventually("all is acknowledged", PATIENCE, || {
+        producer.poll(STEP);
+        (producer.queued_bytes() == 0).then_some(())
+    });
+}
+
+#[test]
+fn neither_a_long_pause_nor_a_jump_back_loses_or_repeats_a_record() {
+    let log = log();
+    let output = topic(&log, "output", 1);
+    // Several times what a paused slot may hold.
+    let count = 4 * limits::FETCH_HELD_BYTES / 1_000;
+    fill(&log, &output, count);
+    let partition = TopicPartition::new(output, Partition(0));
+    let mut fetcher = log.fetcher("test").unwrap();
+    let slot = FetchSlot(3);
+    fetcher.assign(slot, &partition, Offset::ZERO).unwrap();
+    let mut fetched = Vec::new();
+    let expect_next = |fetched: &mut Vec<Fetched>, next: &mut usize| {
+        for event in fetched.drain(..) {
+            if let Fetched::Record(_, record) = event {
+                assert_eq!(record.offset.0, i64::try_from(*next).unwrap());
+                assert_eq!(record.value().unwrap(), format!("{next:01000}").as_bytes());
+                *next += 1;
+            }
+        }
+    };
+    let mut next = 0;
+    for round in 0..3 {
+        // Some of it, then a pause during which all the rest would come, then on.
+        let target = next + 500;
+        eventually("some records come", PATIENCE, || {
+            fetcher.fetch(&mut fetched, 300, STEP).unwrap();
+            expect_next(&mut fetched, &mut next);
+            (next >= target).then_some(())
+        });
+        fetcher.pause(slot).unwrap();
+        for _ in 0..30 {
+            fetcher.fetch(&mut fetched, 5_000, STEP).unwrap();
+            assert!(fetched.is_empty(), "a paused slot hands out nothing");
+        }
+        if round == 1 {
+            fetcher.assign(slot, &partition, Offset(100)).unwrap();
+            next = 100;
+        }
+        fetcher.resume(slot).unwrap();
+    }
+    eventually("the rest comes", PATIENCE, || {
+        fetcher.fetch(&mut fetched, 5_000, STEP).unwrap();
+        expect_next(&mut fetched, &mut next);
+        (next == count).then_some(())
+    });
+}
+
+#[test]
+fn a_group_that_the_broker_assigns_works_too() {
+    let mut settings = KafkaSettings::new(broker::shared());
+    settings.group_protocol = GroupProtocol::Consumer;
+    let log = KafkaLog::new(settings).unwrap();
+    let (input, output) = (topic(&log, "input", 2), topic(&log, "output", 1));
+    let group = unique("group");
+    let mut first = member(&log, &group, std::slice::from_ref(&input));
+    let mut owned_first = Vec::new();
+    own(&mut *first, &mut owned_first, 2);
+    let mut second = member(&log, &group, std::slice::from_ref(&input));
+    let mut owned_second = Vec::new();
+    eventually("the partitions are shared", PATIENCE, || {
+        follow(&mut *first, &mut owned_first);
+        follow(&mut *second, &mut owned_second);
+        (owned_first.len() == 1 && owned_second.len() == 1).then_some(())
+    });
+    let mut producer = producer(&log, &unique("id"));
+    let handle = producer.topic(&output).unwrap();
+    producer.begin().unwrap();
+    producer.send(handle, Partition(0), record(b"x")).unwrap();
+    let metadata = first.group().metadata().expect("a member");
+    producer.commit(&[offset(&input, 1)], &metadata).unwrap();
+
+    producer.begin().unwrap();
+    producer.send(handle, Partition(0), record(b"y")).unwrap();
+    // An epoch before any assignment; one in between is accepted while the partition has not moved (KIP-1251).
+    let stale = GroupMetadata { generation: 0, ..metadata };
+    let failure = producer.commit(&[offset(&input, 2)], &stale).unwrap_err();
+    assert_eq!((failure.outcome, failure.error.next()), (Outcome::Aborted, Next::Rejoin), "{failure}");
 }

@@ -320,6 +320,8 @@ pub trait Membership: Send {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
+    /// A static member keeps its partitions until its session times out all the same: the Kafka client cannot take it
+    /// out of the group.
     Now,
     Stay,
 }

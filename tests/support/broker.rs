@@ -19,6 +19,10 @@ use sidestream::log::kafka::{KafkaLog, KafkaSettings};
 use super::eventually;
 
 pub const VERSION: &str = "4.3.1";
+/// Who may use the secure listener.
+pub const USER: &str = "alice";
+pub const PASSWORD: &str = "alice-secret";
+const STORE_PASSWORD: &str = "store-secret";
 
 /// Starts the JVM, tells its process id, and kills it when our process is gone.
 const KEEPER: &str = r#"exec 3<&0
@@ -33,7 +37,9 @@ const JANITOR: &str = r#"cat >/dev/null; sleep 1; rm -rf "$1""#;
 
 #[derive(Debug)]
 pub struct Broker {
-    pub port: u16,
+    port: u16,
+    /// Of the listener with TLS and SASL, where there is one.
+    secure_port: Option<u16>,
     directory: PathBuf,
     running: Option<Running>,
     _janitor: Child,
@@ -62,28 +68,88 @@ impl Broker {
 
     /// With further lines of `server.properties`, which win.
     pub fn start_with(extra: &[(&str, &str)]) -> Self {
+        let mut broker = Self::new();
+        broker.configure(extra);
+        broker.format(&[]);
+        broker.run();
+        broker
+    }
+
+    /// With a second listener that wants TLS and a password, by SASL PLAIN or SCRAM-SHA-256: [`USER`], [`PASSWORD`].
+    pub fn start_secure() -> Self {
+        let mut broker = Self::new();
+        let [port] = free_ports();
+        broker.secure_port = Some(port);
+        broker.make_certificate();
+        let keystore = broker.directory.join("keystore.p12").display().to_string();
+        let plain = "org.apache.kafka.common.security.plain.PlainLoginModule required";
+        let plain = format!("{plain} user_{USER}=\"{PASSWORD}\";");
+        broker.configure(&[
+            ("ssl.keystore.type", "PKCS12"),
+            ("ssl.keystore.location", &keystore),
+            ("ssl.keystore.password", STORE_PASSWORD),
+            ("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256"),
+            ("listener.name.secure.plain.sasl.jaas.config", &plain),
+            (
+                "listener.name.secure.scram-sha-256.sasl.jaas.config",
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+            ),
+        ]);
+        broker.format(&["--add-scram", &format!("SCRAM-SHA-256=[name={USER},password={PASSWORD}]")]);
+        broker.run();
+        broker
+    }
+
+    fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("sidestream-broker-").tempdir().unwrap().keep();
         let janitor =
             Command::new("sh").args(["-c", JANITOR, "janitor"]).arg(&directory).stdin(Stdio::piped()).spawn().unwrap();
-        let (port, controller) = free_ports();
+        let [port] = free_ports();
+        Self { port, secure_port: None, directory, running: None, _janitor: janitor }
+    }
+
+    fn configure(&self, extra: &[(&str, &str)]) {
+        let ([controller], port) = (free_ports(), self.port);
+        let secure = self.secure_port.map(|port| format!(",SECURE://127.0.0.1:{port}")).unwrap_or_default();
         let mut lines = vec![
             "process.roles=broker,controller".to_owned(),
             "node.id=1".to_owned(),
             format!("controller.quorum.bootstrap.servers=127.0.0.1:{controller}"),
-            format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
-            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}"),
+            format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{secure}"),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}{secure}"),
             "controller.listener.names=CONTROLLER".to_owned(),
-            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
-            format!("log.dirs={}", directory.join("data").display()),
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL".to_owned(),
+            format!("log.dirs={}", self.directory.join("data").display()),
         ];
         lines.extend(SERVER.iter().map(|line| (*line).to_owned()));
         lines.extend(extra.iter().map(|(name, value)| format!("{name}={value}")));
-        fs::write(directory.join("server.properties"), lines.join("\n") + "\n").unwrap();
-        fs::write(directory.join("log4j2.properties"), LOGGING).unwrap();
-        let mut broker = Self { port, directory, running: None, _janitor: janitor };
-        broker.format();
-        broker.run();
-        broker
+        fs::write(self.directory.join("server.properties"), lines.join("\n") + "\n").unwrap();
+        fs::write(self.directory.join("log4j2.properties"), LOGGING).unwrap();
+    }
+
+    /// A key for the broker, and the certificate that its clients trust.
+    fn make_certificate(&self) {
+        let keystore = self.directory.join("keystore.p12");
+        let run = |arguments: &[&str]| {
+            let output = Command::new("keytool")
+                .args(arguments)
+                .args(["-alias", "broker", "-storetype", "PKCS12", "-storepass", STORE_PASSWORD, "-keystore"])
+                .arg(&keystore)
+                .output()
+                .expect("keytool (of the JDK) runs");
+            assert!(output.status.success(), "{output:?}");
+            output.stdout
+        };
+        run(&["-genkeypair", "-keyalg", "RSA", "-dname", "CN=localhost", "-ext", "SAN=IP:127.0.0.1", "-validity", "2"]);
+        fs::write(self.certificate(), run(&["-exportcert", "-rfc"])).unwrap();
+    }
+
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.join("certificate.pem")
+    }
+
+    pub fn secure_brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.secure_port.expect("a secure broker"))
     }
 
     pub fn brokers(&self) -> String {
@@ -132,7 +198,7 @@ impl Broker {
         self.directory.join("broker.log")
     }
 
-    fn format(&self) {
+    fn format(&self, further: &[&str]) {
         let id = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(uuid::Uuid::new_v4().as_bytes());
         // StorageTool takes a leading dash for an option.
         let id = id.replacen('-', "A", 1);
@@ -142,6 +208,7 @@ impl Broker {
             .arg(format!("-Dlog4j2.configurationFile={}", self.directory.join("log4j2.properties").display()))
             .args(["kafka.tools.StorageTool", "format", "--standalone", "-t", &id, "-c"])
             .arg(self.directory.join("server.properties"))
+            .args(further)
             .output()
             .expect("java (17 or later) runs");
         assert!(output.status.success(), "the broker's directory could not be formatted: {output:?}");
@@ -201,11 +268,10 @@ appender.stdout.layout.type=PatternLayout
 appender.stdout.layout.pattern=%d %p %c{1}: %m%n
 ";
 
-fn free_ports() -> (u16, u16) {
-    // Both are held at once, so that they differ.
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let [first, second] = listeners.map(|listener| listener.local_addr().unwrap().port());
-    (first, second)
+fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    // All are held at once, so that they differ.
+    let listeners = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 fn classpath() -> String {

@@ -264,6 +264,9 @@ impl Properties {
     fn producing(self, settings: &ProducerSettings) -> Self {
         let producing = self
             .default("linger.ms", "5")
+            // Every commit waits for the one before it at the coordinator, by retrying.
+            .default("retry.backoff.ms", "2")
+            .default("retry.backoff.max.ms", "20")
             .default("queue.buffering.max.kbytes", (settings.queue_bytes / 1024).max(1))
             .fixed("message.max.bytes", settings.max_message_bytes)
             .fixed("enable.idempotence", "true")

@@ -268,6 +268,7 @@ impl Producer for KafkaProducer {
         self.topics.push(Topic { name: name.clone(), native, partitions: Vec::new() });
         if let Err(error) = self.count_partitions(handle) {
             self.topics.pop();
+            self.native.remove_last_topic();
             return Err(error);
         }
         self.by_name.insert(name.clone(), handle);
@@ -331,6 +332,10 @@ impl Producer for KafkaProducer {
     fn commit(&mut self, offsets: &[OffsetCommit], group: &GroupMetadata) -> Result<Committed, CommitFailure> {
         assert!(!offsets.is_empty(), "a commit without offsets fences nothing");
         assert!(group.generation >= 0 && !group.member_id.is_empty(), "a commit needs a member's metadata");
+        if let Guarantee::ExactlyOnce(Transaction::None) = self.guarantee {
+            let error = Error::Setting { reason: "there is no open transaction to commit".to_owned() };
+            return Err(CommitFailure { outcome: Outcome::Aborted, error });
+        }
         let committed = self.try_commit(offsets, group);
         if committed.is_err() && matches!(self.guarantee, Guarantee::AtLeastOnce(_)) {
             // No `abort` will.

@@ -120,6 +120,11 @@ impl Producer {
         Ok(ProducerTopic(self.topics.len() - 1))
     }
 
+    /// Forgets the topic that was added last.
+    pub fn remove_last_topic(&mut self) {
+        self.topics.pop();
+    }
+
     /// Asks the cluster.
     pub fn partition_count(&self, topic: ProducerTopic, wait: Duration) -> Result<u32, NativeError> {
         self.topics[topic.0].partition_count(wait)
