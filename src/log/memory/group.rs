@@ -27,6 +27,8 @@ use crate::log::{
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     groups: BTreeMap<String, GroupState>,
+    /// Never starts again: a member of a group that was deleted is no member of its successor.
+    next_member: MemberNumber,
 }
 
 impl Groups {
@@ -36,6 +38,19 @@ impl Groups {
 
     pub fn get_mut(&mut self, group: &str) -> Option<&mut GroupState> {
         self.groups.get_mut(group)
+    }
+
+    pub fn join(
+        &mut self,
+        settings: &MembershipSettings,
+        client: &Arc<Client>,
+        now: Duration,
+        topics: &Topics,
+    ) -> (MemberNumber, String) {
+        let number = self.next_member;
+        self.next_member = MemberNumber(number.0 + 1);
+        let id = self.get_or_create(&settings.group).join(number, settings, client, now, topics);
+        (number, id)
     }
 
     pub fn get_or_create(&mut self, group: &str) -> &mut GroupState {
@@ -95,7 +110,7 @@ impl Groups {
     }
 }
 
-/// A member's number within its group, in the order of joining.
+/// A member's number, in the order of joining.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(super) struct MemberNumber(u64);
 
@@ -103,7 +118,6 @@ pub(super) struct MemberNumber(u64);
 pub(super) struct GroupState {
     generation: i32,
     members: BTreeMap<MemberNumber, Member>,
-    next_member: MemberNumber,
     /// When the rebalance that is under way has started.
     rebalance: Option<Duration>,
     offsets: BTreeMap<TopicPartition, CommittedOffset>,
@@ -152,15 +166,14 @@ pub(super) enum Standing {
 impl GroupState {
     /// A new process joins. A static member takes the place of its predecessor: in a stable group with that one's
     /// subscription, client id and assignment (EXACTLY-ONCE rule 11b).
-    pub fn join(
+    fn join(
         &mut self,
+        number: MemberNumber,
         settings: &MembershipSettings,
         client: &Arc<Client>,
         now: Duration,
         topics: &Topics,
-    ) -> (MemberNumber, String) {
-        let number = self.next_member;
-        self.next_member = MemberNumber(number.0 + 1);
+    ) -> String {
         let mut member = Member {
             id: format!("{}-{:06}", settings.instance_id.as_ref().unwrap_or(&settings.client_id), number.0),
             client_id: settings.client_id.clone(),
@@ -194,7 +207,7 @@ impl GroupState {
             self.start_rebalance(now);
             self.complete_if_all_joined(topics);
         }
-        (number, id)
+        id
     }
 
     /// The member serves the group. `owned`: what it holds, once it has acknowledged everything.

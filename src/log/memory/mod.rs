@@ -11,7 +11,7 @@
 //! - One lock over the whole state, held for the time of one request; faults are drawn outside of it.
 //! - Time passes only where a request looks at the clock: sessions, transactions and late control records are decided
 //!   before the request is.
-//! - No call blocks but a `fetch` or `poll` with a wait. What Kafka would wait for, such as pending offsets, is
+//! - No call blocks but a `fetch` or `poll` with a wait (and not even these in a log made `for_one_thread`). What Kafka would wait for, such as pending offsets, is
 //!   `Error::TimedOut` at once.
 //! - A fetched record is the stored one, shared: fetching copies nothing.
 
@@ -38,7 +38,7 @@ use crate::log::{
     OutgoingRecord, Payload, Producer, ProducerSettings, Record, SharedLog, TopicDescription,
 };
 use faults::{Client, Fault, FaultSource, Request, Step};
-use state::Shared;
+use state::{Shared, Waiting};
 
 pub use topic::StoredRecord;
 pub use transaction::End;
@@ -59,7 +59,16 @@ impl MemoryLog {
 
     /// An empty log of a cluster with this id.
     pub fn with_cluster_id(clock: SharedClock, cluster_id: impl Into<String>) -> Self {
-        Self { shared: Arc::new(Shared::new(clock, cluster_id.into())), client: Client::new("") }
+        Self::made(clock, cluster_id.into(), Waiting::Blocks)
+    }
+
+    /// An empty log for a simulation on one thread: nobody else could end a wait, so that each one ends at once.
+    pub fn for_one_thread(clock: SharedClock, cluster_id: impl Into<String>) -> Self {
+        Self::made(clock, cluster_id.into(), Waiting::EndsAtOnce)
+    }
+
+    fn made(clock: SharedClock, cluster_id: String, waiting: Waiting) -> Self {
+        Self { shared: Arc::new(Shared::new(clock, cluster_id, waiting)), client: Client::new("") }
     }
 
     pub fn shared(&self) -> SharedLog {

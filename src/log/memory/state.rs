@@ -17,8 +17,16 @@ use crate::log::{Error, GroupMetadata, MembershipSettings, OffsetCommit, Outgoin
 /// A wait looks at the clock at least this often, since sessions and transactions end by time alone.
 const LONGEST_NAP: Duration = Duration::from_millis(20);
 
+/// What a `fetch` or `poll` with a wait does while there is nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Waiting {
+    Blocks,
+    EndsAtOnce,
+}
+
 pub(super) struct Shared {
     pub clock: SharedClock,
+    waiting: Waiting,
     state: Mutex<State>,
     changed: Condvar,
     faults: Mutex<Option<FaultSource>>,
@@ -38,7 +46,7 @@ pub(super) struct State {
 }
 
 impl Shared {
-    pub fn new(clock: SharedClock, cluster_id: String) -> Self {
+    pub fn new(clock: SharedClock, cluster_id: String, waiting: Waiting) -> Self {
         let state = State {
             cluster_id,
             topics: Topics::default(),
@@ -49,6 +57,7 @@ impl Shared {
         };
         Self {
             clock,
+            waiting,
             state: Mutex::new(state),
             changed: Condvar::new(),
             faults: Mutex::new(None),
@@ -86,7 +95,7 @@ impl Shared {
         loop {
             let answer = self.with(&mut serve);
             let waited = napped.max(self.clock.monotonic().saturating_sub(start));
-            if answer.is_some() || waited >= wait {
+            if answer.is_some() || waited >= wait || self.waiting == Waiting::EndsAtOnce {
                 return answer;
             }
             let nap = LONGEST_NAP.min(wait.saturating_sub(waited));
@@ -197,7 +206,7 @@ impl State {
         client: &Arc<Client>,
         now: Duration,
     ) -> (MemberNumber, String) {
-        let joined = self.groups.get_or_create(&settings.group).join(settings, client, now, &self.topics);
+        let joined = self.groups.join(settings, client, now, &self.topics);
         self.changed();
         joined
     }

@@ -1,8 +1,8 @@
-//! What the contract suite cannot ask of a real broker: time, faults and killed processes, on one thread with a manual
-//! clock.
+//! What the contract suite cannot ask of a real broker: time, faults, killed processes.
 
+mod compaction;
 mod faults;
 mod group;
 mod scene;
-mod time;
+mod threads;
 mod transactions;

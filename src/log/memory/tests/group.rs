@@ -175,6 +175,19 @@ fn a_replaced_static_member_stays_fenced() {
 }
 
 #[test]
+fn a_member_of_a_deleted_group_is_no_member_of_its_successor() {
+    let scene = Scene::new();
+    let zombie = scene.process("a");
+    let stale = zombie.membership.group().metadata().unwrap();
+    assert!(scene.log.expire_member(GROUP, &stale.member_id));
+    scene.log.delete_group(GROUP).unwrap();
+    let successor = scene.process("a");
+    assert_eq!(successor.generation(), stale.generation);
+    let error = zombie.membership.group().commit(&offsets(1), &stale).unwrap_err();
+    assert_eq!(error.next(), Next::Rejoin);
+}
+
+#[test]
 fn more_partitions_are_shared_out() {
     let scene = Scene::new();
     let mut a = scene.process("a");

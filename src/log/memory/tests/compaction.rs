@@ -1,12 +1,10 @@
-//! Compaction, and waiting.
+//! Compaction.
 
 use std::time::Duration;
 
 use super::scene::{SLOT, Scene, at, text};
-use crate::clock::SystemClock;
 use crate::ids::{EventTime, Offset, Partition};
-use crate::log::memory::MemoryLog;
-use crate::log::{Cleanup, Log, NewTopic, OutgoingRecord};
+use crate::log::{Cleanup, Log, OutgoingRecord};
 
 fn put(scene: &Scene, key: &str, value: Option<&str>) {
     let value = value.map(str::as_bytes);
@@ -61,35 +59,4 @@ fn compaction_leaves_what_is_not_decided() {
     assert_eq!(offsets(&scene), [0]);
     process.producer.abort().unwrap();
     assert_eq!(offsets(&scene), [0]);
-}
-
-#[test]
-fn a_waiting_fetch_returns_with_the_record_that_arrives() {
-    let log = MemoryLog::new(SystemClock::shared());
-    let name = "output".into();
-    let topic = NewTopic { name, partitions: 1, replication: None, cleanup: Cleanup::Delete, config: vec![] };
-    log.create_topic(&topic).unwrap();
-    let mut fetcher = log.fetcher("reader").unwrap();
-    fetcher.assign(SLOT, &at("output", 0), Offset(0)).unwrap();
-    let mut fetched = Vec::new();
-    fetcher.fetch(&mut fetched, 10, Duration::ZERO).unwrap();
-    assert_eq!(fetched.len(), 1, "the end of an empty partition");
-    std::thread::scope(|threads| {
-        let reader = threads.spawn(|| {
-            fetcher.fetch(&mut fetched, 10, Duration::from_mins(1)).unwrap();
-            fetched.len()
-        });
-        log.append(&topic.name, Partition(0), text("arrived")).unwrap();
-        assert_eq!(reader.join().unwrap(), 3, "the record and the new end");
-    });
-}
-
-#[test]
-fn a_wait_ends_while_a_manual_clock_stands_still() {
-    let scene = Scene::new();
-    let mut reader = scene.reader(0);
-    assert_eq!(reader.fetch(), ["<0>"]);
-    let mut fetched = Vec::new();
-    reader.fetcher.fetch(&mut fetched, 10, Duration::from_millis(30)).unwrap();
-    assert!(fetched.is_empty());
 }
