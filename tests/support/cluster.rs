@@ -1,0 +1,270 @@
+//! Topics, records and running instances for tests on a real Kafka.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidestream::ids::{EventTime, Offset, Partition, TopicName, TopicPartition};
+use sidestream::limits;
+use sidestream::log::kafka::{KafkaLog, KafkaSettings};
+use sidestream::log::partitioner::partition_of;
+use sidestream::log::{
+    Cleanup, FetchSlot, Fetched, Log, NewTopic, OffsetQuery, OutgoingRecord, Producer, ProducerSettings, SendFailure,
+    TopicHandle,
+};
+
+use super::eventually;
+
+/// A client of the broker under test.
+pub struct Kafka {
+    pub brokers: String,
+    pub log: Arc<KafkaLog>,
+}
+
+/// A record as read from a topic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub partition: u32,
+    pub offset: i64,
+    pub timestamp: i64,
+    pub key: Option<String>,
+    pub value: Option<serde_json::Value>,
+}
+
+impl Kafka {
+    pub fn new(brokers: String) -> Self {
+        let log = Arc::new(KafkaLog::new(KafkaSettings::new(brokers.clone())).unwrap());
+        Self { brokers, log }
+    }
+
+    pub fn create(&self, name: &str, partitions: u32, cleanup: Cleanup) {
+        let name = TopicName::new(name);
+        let config = vec![("retention.ms".to_owned(), "-1".to_owned())];
+        self.log.create_topic(&NewTopic { name, partitions, replication: None, cleanup, config }).unwrap();
+    }
+
+    /// All committed records of a topic now, in offset order per partition.
+    pub fn read_all(&self, topic: &str) -> Vec<Row> {
+        let name = TopicName::new(topic);
+        let description = self.log.describe_topics(std::slice::from_ref(&name)).unwrap().remove(0).unwrap();
+        let partitions: Vec<TopicPartition> =
+            (0..description.partitions).map(|number| TopicPartition::new(name.clone(), Partition(number))).collect();
+        let ends = self.log.offsets(OffsetQuery::End, &partitions).unwrap();
+        let mut fetcher = self.log.fetcher("test-reader").unwrap();
+        let mut open = 0;
+        for (number, partition) in partitions.iter().enumerate() {
+            if ends[number] > Offset::ZERO {
+                fetcher.assign(FetchSlot(number as u32), partition, Offset::ZERO).unwrap();
+                open += 1;
+            }
+        }
+        let mut rows = Vec::new();
+        let mut done = vec![false; partitions.len()];
+        eventually("a topic read to its end", Duration::from_secs(60), || {
+            let mut events = Vec::new();
+            fetcher.fetch(&mut events, 100_000, Duration::from_millis(50)).unwrap();
+            for event in events {
+                match event {
+                    Fetched::Record(slot, record) => rows.push(Row {
+                        partition: slot.0,
+                        offset: record.offset.0,
+                        timestamp: record.timestamp.0,
+                        key: record.key().map(|key| String::from_utf8_lossy(key).into_owned()),
+                        value: record.value().map(|value| serde_json::from_slice(value).unwrap_or_default()),
+                    }),
+                    Fetched::End(slot, end) => done[slot.0 as usize] |= end >= ends[slot.0 as usize],
+                    Fetched::Failed(_, error) => panic!("{topic}: {error}"),
+                }
+            }
+            (done.iter().filter(|done| **done).count() == open).then_some(())
+        });
+        rows
+    }
+}
+
+/// Writes JSON records as any client would, outside of transactions.
+pub struct Feeder {
+    producer: Box<dyn Producer>,
+    topic: TopicHandle,
+    partitions: u32,
+}
+
+impl Feeder {
+    pub fn new(kafka: &Kafka, topic: &str, partitions: u32) -> Self {
+        let settings = ProducerSettings {
+            name: "test-feeder".to_owned(),
+            transactional_id: None,
+            max_message_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
+            queue_bytes: 64 << 20,
+        };
+        let mut producer = kafka.log.producer(&settings).unwrap();
+        producer.init().unwrap();
+        let topic = producer.topic(&TopicName::new(topic)).unwrap();
+        Self { producer, topic, partitions }
+    }
+
+    pub fn send(&mut self, key: &str, value: &str, timestamp_ms: i64) {
+        self.send_to(partition_of(key.as_bytes(), self.partitions), key, value, timestamp_ms);
+    }
+
+    pub fn send_to(&mut self, partition: Partition, key: &str, value: &str, timestamp_ms: i64) {
+        let record = OutgoingRecord {
+            key: Some(key.as_bytes()),
+            value: Some(value.as_bytes()),
+            timestamp: EventTime(timestamp_ms),
+            headers: &[],
+        };
+        while let Err(failure) = self.producer.send(self.topic, partition, record) {
+            assert_eq!(failure, SendFailure::QueueFull);
+            self.producer.poll(Duration::from_millis(10));
+        }
+    }
+
+    /// Returns when the broker has everything.
+    pub fn flush(&mut self) {
+        eventually("records acknowledged", Duration::from_secs(60), || {
+            self.producer.poll(Duration::from_millis(20));
+            (self.producer.queued_bytes() == 0).then_some(())
+        });
+    }
+}
+
+/// A running `sidestream run`, ended when dropped.
+pub struct Instance {
+    pub http_port: u16,
+    arguments: Vec<String>,
+    log_file: PathBuf,
+    child: Option<Child>,
+}
+
+impl Instance {
+    /// `id` names the static member, the state directory below `directory` and the log file.
+    pub fn start(kafka: &Kafka, topology: &Path, directory: &Path, id: &str, more: &[&str]) -> Self {
+        let http_port = free_port();
+        let mut arguments: Vec<String> = vec![
+            "run".to_owned(),
+            topology.display().to_string(),
+            "--brokers".to_owned(),
+            kafka.brokers.clone(),
+            "--state-dir".to_owned(),
+            directory.join(format!("state-{id}")).display().to_string(),
+            "--instance-id".to_owned(),
+            id.to_owned(),
+            "--http".to_owned(),
+            format!("127.0.0.1:{http_port}"),
+            "--log-format".to_owned(),
+            "text".to_owned(),
+        ];
+        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
+        let mut instance =
+            Self { http_port, arguments, log_file: directory.join(format!("{id}.log")), child: None };
+        instance.run();
+        instance
+    }
+
+    /// Starts the process (again), with the same arguments.
+    pub fn run(&mut self) {
+        assert!(self.child.is_none(), "runs already");
+        let log = File::options().create(true).append(true).open(&self.log_file).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_sidestream"))
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM; returns the exit code.
+    pub fn terminate(&mut self) -> i32 {
+        let mut child = self.child.take().unwrap();
+        let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+        eventually("exit after SIGTERM", Duration::from_secs(30), || child.try_wait().unwrap()).code().unwrap_or(-1)
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    /// Status and body of a GET.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http_port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response).ok()?;
+        let status = response.split(' ').nth(1)?.parse().ok()?;
+        let body = response.split_once("\r\n\r\n")?.1.to_owned();
+        Some((status, body))
+    }
+
+    pub fn json(&self, path: &str) -> Option<(u16, serde_json::Value)> {
+        let (status, body) = self.get(path)?;
+        Some((status, serde_json::from_str(&body).ok()?))
+    }
+
+    pub fn wait_ready(&mut self) {
+        let log_file = self.log_file.clone();
+        eventually(&format!("readiness; see {}", log_file.display()), Duration::from_secs(60), || {
+            assert!(self.is_running(), "it has ended:\n{}", std::fs::read_to_string(&log_file).unwrap_or_default());
+            self.get("/readyz").filter(|(status, _)| *status == 200).map(|_| ())
+        });
+    }
+
+    /// The sum over all series of a metric, as `/metrics` shows it.
+    pub fn metric(&self, name: &str) -> f64 {
+        let Some((200, body)) = self.get("/metrics") else { return 0.0 };
+        body.lines()
+            .filter(|line| line.split(['{', ' ']).next() == Some(name))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log_file).unwrap_or_default()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let text = self.log_text();
+            let from = text.len().saturating_sub(6000);
+            let from = (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            eprintln!("---- {} ----\n{}", self.log_file.display(), &text[from..]);
+        }
+    }
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// The last value per key, without deleted ones.
+pub fn latest(rows: &[Row]) -> BTreeMap<String, serde_json::Value> {
+    let mut latest = BTreeMap::new();
+    for row in rows {
+        let key = row.key.clone().unwrap_or_default();
+        match &row.value {
+            Some(value) => latest.insert(key, value.clone()),
+            None => latest.remove(&key),
+        };
+    }
+    latest
+}
