@@ -205,6 +205,25 @@ impl Worker {
         self.tasks.keys().copied()
     }
 
+    /// The furthest watermark of any source of its tasks.
+    pub fn furthest(&self) -> EventTime {
+        self.tasks.values().map(|owned| owned.task.furthest()).max().unwrap_or(EventTime::MIN)
+    }
+
+    /// Moves the event time of all sources to `time` (`advance` in topology tests).
+    ///
+    /// # Errors
+    /// As [`Worker::turn`].
+    pub fn advance_event_time(&mut self, time: EventTime) -> Result<Turn, Stop> {
+        let mut turn = Turn::default();
+        let outbox = &mut self.outbox;
+        let advanced = self.tasks.values_mut().try_for_each(|owned| owned.task.advance_event_time(time, outbox));
+        if let Err(failure) = advanced {
+            self.recover(trouble(failure), &mut turn)?;
+        }
+        Ok(turn)
+    }
+
     /// Takes a restored task over.
     pub fn add(&mut self, task: Task) {
         if self.tasks.is_empty() {

@@ -253,6 +253,11 @@ impl Task {
         self.time.watermark()
     }
 
+    /// The furthest watermark of its sources.
+    pub fn furthest(&self) -> EventTime {
+        self.time.furthest()
+    }
+
     /// Whether a commit would write anything.
     pub fn is_dirty(&self) -> bool {
         self.dirty

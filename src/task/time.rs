@@ -118,6 +118,15 @@ impl TaskTime {
         streams.all(|(index, _)| self.is_idle(index))
     }
 
+    /// The furthest that any source input has come.
+    pub fn furthest(&self) -> EventTime {
+        let reported = self.inputs.iter().filter_map(|input| match &input.progress {
+            Progress::Source(reported) => Some(reported.watermark),
+            Progress::Table | Progress::Upstream(_) => None,
+        });
+        reported.max().unwrap_or(EventTime::MIN)
+    }
+
     /// Moves every source input to a time, as if a record of that time had been seen (tests).
     pub fn advance_to(&mut self, time: EventTime) {
         for input in &mut self.inputs {
