@@ -61,7 +61,8 @@ impl Case {
         let topology = directory.path().join("topology.yaml");
         std::fs::write(&topology, topology_text(&name)).unwrap();
         let feeder = Feeder::new(&kafka, &format!("{name}.events"), PARTITIONS);
-        let seed = std::env::var("SIDESTREAM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(fastrand::u64(..));
+        let seed =
+            std::env::var("SIDESTREAM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(fastrand::u64(..));
         eprintln!("{name}: SIDESTREAM_SEED={seed}");
         Self {
             kafka,
@@ -128,7 +129,8 @@ impl Case {
             (rows.len() == model.windows.len()).then_some(())
         });
         eventually("the totals", PATIENCE, || {
-            let counted: u64 = of_users_latest(&self.read("totals")).values().map(|row| row["n"].as_u64().unwrap()).sum();
+            let counted: u64 =
+                of_users_latest(&self.read("totals")).values().map(|row| row["n"].as_u64().unwrap()).sum();
             (counted == model.records).then_some(())
         });
         self.check_totals();
@@ -285,8 +287,7 @@ fn killed_instances_lose_and_double_nothing() {
     for instance in &mut instances {
         instance.wait_ready();
     }
-    let restored: f64 =
-        instances.iter().map(|instance| instance.metric("sidestream_records_restored_total")).sum();
+    let restored: f64 = instances.iter().map(|instance| instance.metric("sidestream_records_restored_total")).sum();
     assert!(restored < 5_000.0, "{restored} records restored; only the tail was expected");
 
     // A fresh state directory restores in full, to the same rows.

@@ -21,8 +21,8 @@ pub mod input;
 pub mod layout;
 pub mod reader;
 pub mod restore;
-mod source_rows;
 mod run;
+mod source_rows;
 pub mod time;
 
 use std::collections::BTreeSet;

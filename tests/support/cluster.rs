@@ -161,8 +161,7 @@ impl Instance {
             "text".to_owned(),
         ];
         arguments.extend(more.iter().map(|&argument| argument.to_owned()));
-        let mut instance =
-            Self { http_port, arguments, log_file: directory.join(format!("{id}.log")), child: None };
+        let mut instance = Self { http_port, arguments, log_file: directory.join(format!("{id}.log")), child: None };
         instance.run();
         instance
     }

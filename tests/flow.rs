@@ -1,0 +1,328 @@
+//! Whole topologies over the embedded log, one turn at a time: what goes in, what must come out.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sidestream::clock::ManualClock;
+use sidestream::ids::{EventTime, TopicName};
+use sidestream::log::memory::MemoryLog;
+use sidestream::log::partitioner::partition_of;
+use sidestream::log::{Cleanup, Log, NewTopic, OutgoingRecord};
+use sidestream::runtime::topics::TopicSettings;
+use sidestream::runtime::view::Phase;
+use sidestream::runtime::{Instance, InstanceSettings, Lifetime, View};
+use sidestream::store::budget::{MemoryBudget, StateOnDisk};
+use sidestream::store::memory::Memory;
+use sidestream::task::facts;
+use sidestream::topology;
+
+const START: i64 = 1_767_225_600_000;
+const PARTITIONS: u32 = 2;
+
+struct Flow {
+    clock: Arc<ManualClock>,
+    log: MemoryLog,
+    instance: Instance,
+}
+
+impl Flow {
+    fn new(yaml: &str) -> Self {
+        let loaded = match topology::load_text("topology.yaml", yaml, None, &|_| None) {
+            Ok(loaded) => loaded,
+            Err(diagnostics) => panic!("{diagnostics:?}"),
+        };
+        let plan = Arc::new(loaded.plan);
+        let clock = ManualClock::at(START * 1000);
+        let log = MemoryLog::new(clock.clone());
+        for topic in facts::source_topics(&plan).into_iter().chain(facts::output_topics(&plan)) {
+            if plan.internal_topics.iter().any(|internal| internal.name == topic) {
+                continue;
+            }
+            let _exists = log.create_topic(&NewTopic {
+                name: topic,
+                partitions: PARTITIONS,
+                replication: None,
+                cleanup: Cleanup::Delete,
+                config: vec![],
+            });
+        }
+        let view = View::new(plan.clone(), clock.clone());
+        let instance = Instance::new(InstanceSettings {
+            plan,
+            log: log.shared(),
+            backend: Arc::new(Memory::new()),
+            directory: None,
+            clock: clock.clone(),
+            view,
+            instance_id: "test".to_owned(),
+            membership: Lifetime::Dynamic,
+            endpoint: String::new(),
+            workers: 1,
+            budget: MemoryBudget::split(256 << 20, 1, StateOnDisk::None).unwrap(),
+            commit_interval: Duration::from_millis(100),
+            sync_max_wait: None,
+            topics: TopicSettings::default(),
+            on_stop: sidestream::log::Leave::Now,
+            shutdown_timeout: Duration::from_secs(5),
+        });
+        let mut flow = Self { clock, log, instance };
+        flow.settle();
+        assert_eq!(flow.instance.view().phase(), Phase::Running, "{:?}", flow.instance.view().readiness());
+        flow
+    }
+
+    /// Turns until nothing more happens for two seconds of the clock.
+    fn settle(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..100_000 {
+            if self.instance.turn().unwrap() {
+                quiet = 0;
+                continue;
+            }
+            self.clock.advance(Duration::from_millis(20));
+            quiet += 1;
+            if quiet > 100 {
+                return;
+            }
+        }
+        panic!("it never comes to rest: {:?}", self.instance.view().readiness());
+    }
+
+    fn send(&self, topic: &str, key: &str, value: Value) {
+        self.send_raw(topic, Some(key.as_bytes()), Some(value.to_string().as_bytes()));
+    }
+
+    fn send_raw(&self, topic: &str, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let partition = partition_of(key.unwrap_or_default(), PARTITIONS);
+        let record = OutgoingRecord { key, value, timestamp: EventTime(START), headers: &[] };
+        self.log.append(&TopicName::from(topic), partition, record).unwrap();
+    }
+
+    fn advance(&mut self, to: i64) {
+        for worker in self.instance.workers() {
+            worker.advance_event_time(EventTime(to)).unwrap();
+        }
+        self.settle();
+    }
+
+    /// Key and value of all records of a topic.
+    fn read(&self, topic: &str) -> Vec<(String, Value)> {
+        let records = self.log.topic_records(&TopicName::from(topic)).unwrap();
+        records
+            .into_iter()
+            .map(|(_, record)| {
+                let key = String::from_utf8_lossy(record.key().unwrap_or_default()).into_owned();
+                let value = record.value().map_or(Value::Null, |value| serde_json::from_slice(value).unwrap());
+                (key, value)
+            })
+            .collect()
+    }
+}
+
+const EVENTS: &str = r"
+version: 1
+name: app
+streams:
+  events:
+    topic: events
+    key: {name: user, type: STRING}
+    format: json
+    columns: {item: STRING, value: BIGINT, at: TIMESTAMP}
+    timestamp: at
+";
+
+fn events(steps: &str) -> Flow {
+    Flow::new(&format!("{EVENTS}{steps}"))
+}
+
+#[test]
+fn a_record_is_filtered_projected_and_written() {
+    let mut flow = events(
+        r"
+steps:
+  big:
+    from: events
+    where: value > 10
+    select: user, value * 2 AS twice
+    to: out
+",
+    );
+    flow.send("events", "u1", json!({"item": "a", "value": 5, "at": START}));
+    flow.send("events", "u2", json!({"item": "a", "value": 50, "at": START}));
+    flow.settle();
+    assert_eq!(flow.read("out"), [("u2".to_owned(), json!({"user": "u2", "twice": 100}))]);
+}
+
+#[test]
+fn a_keyed_aggregate_writes_its_latest_value_once_per_commit() {
+    let mut flow = events(
+        r"
+steps:
+  totals:
+    from: events
+    group_by: user
+    aggregate: {n: COUNT(*), total: SUM(value), highest: MAX(value)}
+    ttl: none
+    to: out
+",
+    );
+    for value in [1, 2, 3] {
+        flow.send("events", "u1", json!({"value": value, "at": START}));
+    }
+    flow.settle();
+    flow.send("events", "u1", json!({"value": 10, "at": START}));
+    flow.settle();
+    let row = |n, total, highest| ("u1".to_owned(), json!({"user": "u1", "n": n, "total": total, "highest": highest}));
+    assert_eq!(flow.read("out"), [row(3, 6, 3), row(4, 16, 10)]);
+}
+
+#[test]
+fn a_repartitioned_window_is_final_once_and_a_late_record_goes_to_the_late_topic() {
+    let mut flow = events(
+        r"
+steps:
+  windows:
+    from: events
+    window: {type: tumbling, size: 10s}
+    group_by: item
+    aggregate: {n: COUNT(*)}
+    emit: final
+    late: {to: late}
+    to: out
+",
+    );
+    for (user, item, at) in [("u1", "a", 0), ("u2", "a", 1), ("u3", "b", 2), ("u1", "a", 11)] {
+        flow.send("events", user, json!({"item": item, "value": 1, "at": START + at * 1000}));
+    }
+    flow.settle();
+    flow.advance(START + 60_000);
+    flow.send("events", "u9", json!({"item": "a", "value": 7, "at": START + 5000}));
+    flow.settle();
+    let mut rows: Vec<Value> = flow.read("out").into_iter().map(|(_, value)| value).collect();
+    rows.sort_by_key(Value::to_string);
+    let row = |item: &str, from: &str, to: &str, n: i64| json!({"item": item, "window_start": format!("2026-01-01T00:00:{from}Z"), "window_end": format!("2026-01-01T00:00:{to}Z"), "n": n});
+    let mut expected = [row("a", "00", "10", 2), row("b", "00", "10", 1), row("a", "10", "20", 1)];
+    expected.sort_by_key(Value::to_string);
+    assert_eq!(rows, expected);
+    let late = flow.read("late");
+    assert_eq!(late.len(), 1);
+    assert_eq!(late[0].1["item"], json!("a"));
+    assert_eq!(late[0].1["value"], json!(7));
+}
+
+#[test]
+fn a_stream_sees_the_table_as_it_is_now() {
+    let mut flow = events(
+        r#"
+tables:
+  accounts:
+    topic: accounts
+    key: {name: user, type: STRING}
+    format: json
+    columns: {home: STRING}
+steps:
+  enriched:
+    from: events
+    join: [{with: accounts, type: left, "on": events.user = accounts.user}]
+    select: user, value, home
+    to: out
+"#,
+    );
+    flow.send("accounts", "u1", json!({"home": "US"}));
+    flow.settle();
+    flow.send("events", "u1", json!({"value": 1, "at": START}));
+    flow.send("events", "u2", json!({"value": 2, "at": START}));
+    flow.settle();
+    flow.send_raw("accounts", Some(b"u1"), None);
+    flow.settle();
+    flow.send("events", "u1", json!({"value": 3, "at": START}));
+    flow.settle();
+    let mut rows = flow.read("out");
+    rows.sort_by_key(|(_, value)| value["value"].as_i64());
+    let homes: Vec<Value> = rows.into_iter().map(|(_, value)| value["home"].clone()).collect();
+    assert_eq!(homes, [json!("US"), Value::Null, Value::Null]);
+}
+
+#[test]
+fn over_answers_every_record_with_what_came_before() {
+    let mut flow = events(
+        r"
+steps:
+  features:
+    from: events
+    over:
+      by: user
+      range: 10s
+      aggregate: {n: COUNT(*), total: SUM(value), before: LAG(value)}
+    ttl: none
+    select: user, value, n, total, before
+    to: out
+",
+    );
+    for (value, at) in [(1, 0), (2, 5), (4, 12), (8, 40)] {
+        flow.send("events", "u1", json!({"value": value, "at": START + at * 1000}));
+        flow.settle();
+    }
+    let rows: Vec<Value> = flow.read("out").into_iter().map(|(_, value)| value).collect();
+    let row = |value: i64, n: i64, total: i64, before: Value| json!({"user": "u1", "value": value, "n": n, "total": total, "before": before});
+    let expected = [row(1, 1, 1, Value::Null), row(2, 2, 3, json!(1)), row(4, 2, 6, json!(2)), row(8, 1, 8, json!(4))];
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn a_bad_record_is_dead_lettered_with_its_bytes_and_the_others_go_on() {
+    let mut flow = events(
+        r"
+steps:
+  all:
+    from: events
+    select: user, 100 / value AS share
+    to: out
+",
+    );
+    flow.send_raw("events", Some(b"u1"), Some(b"not json"));
+    flow.send("events", "u1", json!({"value": 0, "at": START}));
+    flow.send("events", "u1", json!({"value": 20, "at": START}));
+    flow.settle();
+    assert_eq!(flow.read("out"), [("u1".to_owned(), json!({"user": "u1", "share": 5}))]);
+    let letters = flow.log.topic_records(&TopicName::from("app.dead-letters")).unwrap();
+    assert_eq!(letters.len(), 2);
+    let (_, first) = &letters[0];
+    assert_eq!(first.value(), Some(&b"not json"[..]));
+    let header = |name: &str| {
+        let headers = first.headers();
+        let header = headers.iter().find(|header| &*header.name == name).expect("header");
+        String::from_utf8(header.value.clone().unwrap().into_vec()).unwrap()
+    };
+    assert_eq!(header("sidestream.topic"), "events");
+    assert_eq!(header("sidestream.error.code"), "undecodable");
+    assert_eq!(header("sidestream.step"), "events");
+}
+
+#[test]
+fn a_table_writes_a_tombstone_where_a_row_no_longer_holds() {
+    let mut flow = events(
+        r"
+steps:
+  last:
+    from: events
+    as: table
+    ttl: none
+  cheap:
+    from: last
+    where: value < 10
+    to: out
+",
+    );
+    flow.send("events", "u1", json!({"item": "a", "value": 5, "at": START}));
+    flow.settle();
+    flow.send("events", "u1", json!({"item": "a", "value": 50, "at": START}));
+    flow.settle();
+    let rows = flow.read("out");
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert_eq!(rows[0].1["value"], json!(5));
+    assert_eq!(rows[1], ("u1".to_owned(), Value::Null));
+}
