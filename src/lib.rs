@@ -22,5 +22,6 @@ pub mod task;
 // L4: what runs them
 pub mod runtime;
 // L5: edges
+pub mod settings;
 pub mod http;
 pub mod telemetry;

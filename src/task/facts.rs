@@ -139,8 +139,12 @@ impl Facts {
         TopicPartition { topic: self.representative(task.sub_topology).clone(), partition: task.partition }
     }
 
-    /// The task that the group means by a partition of a representative.
+    /// The task that the group means by a partition of a representative. `None` for a partition that the topic did not
+    /// have when the facts were learnt.
     pub fn task_of(&self, assigned: &TopicPartition) -> Option<TaskId> {
+        if !self.has_partition(assigned) {
+            return None;
+        }
         let index = self.sub_topologies.iter().position(|facts| facts.representative == assigned.topic)?;
         let sub_topology = SubTopologyId(u32::try_from(index).ok()?);
         Some(TaskId { sub_topology, partition: assigned.partition })
@@ -359,3 +363,6 @@ fn reaching_sources(sub_topology: &SubTopology) -> Vec<BTreeSet<usize>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

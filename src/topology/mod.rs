@@ -12,7 +12,7 @@ pub mod plan;
 mod planner;
 mod read;
 mod substitute;
-mod yaml;
+pub mod yaml;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! Instances over the in-process log, turned by hand: start, hand-over, loss, conflict, end.
 
 mod plans;
+mod querying;
+mod resetting;
 mod restoring;
 
 use std::collections::BTreeSet;
