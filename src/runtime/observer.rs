@@ -1,4 +1,5 @@
-//! Looks at the log from time to time: is it there, how far behind are we, who answers for what, have sources changed.
+//! Looks at the log from time to time: is it there, how far behind are we, who answers for what, have sources changed,
+//! and what of our repartition topics has been processed and can go.
 //!
 //! What it is: polls that only inform the view, and one finding ([`Finding::SourcesChanged`]) that the coordinator acts on.
 //! What it is not: nothing that exactly-once rests on; it may be late, or fail, at any time.
@@ -22,6 +23,7 @@ use crate::topology::Plan;
 const ENDS_EVERY: Duration = Duration::from_secs(2);
 const ROUTES_EVERY: Duration = Duration::from_secs(3);
 const SOURCES_EVERY: Duration = Duration::from_secs(30);
+const PURGE_EVERY: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
@@ -40,17 +42,19 @@ pub struct Observer {
     ends_at: Duration,
     routes_at: Duration,
     sources_at: Duration,
+    purge_at: Duration,
 }
 
 impl Observer {
     pub fn new(log: SharedLog, plan: Arc<Plan>, facts: Arc<Facts>, clock: SharedClock, view: Arc<View>) -> Self {
         let now = clock.monotonic();
-        Self { log, plan, facts, clock, view, ends_at: now, routes_at: now, sources_at: now + SOURCES_EVERY }
+        let (sources_at, purge_at) = (now + SOURCES_EVERY, now + PURGE_EVERY);
+        Self { log, plan, facts, clock, view, ends_at: now, routes_at: now, sources_at, purge_at }
     }
 
     /// When it has something to do next, on the clock's monotonic time.
     pub fn due(&self) -> Duration {
-        self.ends_at.min(self.routes_at).min(self.sources_at)
+        self.ends_at.min(self.routes_at).min(self.sources_at).min(self.purge_at)
     }
 
     /// Does what is due; returns at once if nothing is.
@@ -76,6 +80,10 @@ impl Observer {
                 }
                 Err(error) => reached = Err(error),
             }
+        }
+        if now >= self.purge_at && reached.is_ok() {
+            self.purge_at = now + PURGE_EVERY;
+            reached = self.purge();
         }
         match reached {
             Ok(true) => self.view.clear(Condition::KafkaUnreachable, ""),
@@ -136,6 +144,30 @@ impl Observer {
         let offsets: Vec<_> = tasks.into_iter().zip(offsets).collect();
         self.view.set_endpoints(endpoints(&self.facts, &group, &offsets));
         Ok(())
+    }
+
+    /// Deletes the committed part of this instance's repartition partitions: nobody else reads them.
+    fn purge(&self) -> Result<bool, log::Error> {
+        let repartition: Vec<&TopicName> = self
+            .plan
+            .sub_topologies
+            .iter()
+            .flat_map(|sub| &sub.sources)
+            .filter(|source| source.repartition.is_some())
+            .map(|source| &source.topic)
+            .collect();
+        let committed: Vec<_> = self
+            .view
+            .lag()
+            .into_iter()
+            .filter(|lag| repartition.contains(&&lag.input.topic))
+            .filter_map(|lag| lag.committed.map(|committed| (lag.input, committed)))
+            .collect();
+        if committed.is_empty() {
+            return Ok(false);
+        }
+        self.log.delete_records(&committed)?;
+        Ok(true)
     }
 
     /// The source topics whose partition count is another one.

@@ -315,7 +315,7 @@ impl Worker {
     fn round(&mut self, now: Duration, wait: Duration, turn: &mut Turn) -> Result<(), Trouble> {
         let queued = self.tasks.values().any(|owned| owned.runnable(now));
         let wait = if queued { Duration::ZERO } else { wait.min(self.time_to_commit(now)) };
-        let fetched_any = self.fetch(wait)?;
+        let fetched = self.fetch(wait)?;
         let began = self.now();
         let mut busy = false;
         let mut drained = true;
@@ -348,12 +348,12 @@ impl Worker {
         self.throttle()?;
         self.outbox.producer().poll(Duration::ZERO);
         let dirty = self.tasks.values().any(|owned| owned.task.is_dirty() && !owned.parked);
-        if dirty && (!self.cautious.is_empty() || self.is_due(drained && !fetched_any)) {
+        if dirty && (!self.cautious.is_empty() || self.is_due(drained && fetched < FETCH_LIMIT)) {
             self.commit()?;
             busy = true;
         }
         self.meters.processing.add(micros(self.now().saturating_sub(began)));
-        turn.busy = busy || fetched_any;
+        turn.busy = busy || fetched > 0;
         Ok(())
     }
 
@@ -379,19 +379,19 @@ impl Worker {
         Some(owned)
     }
 
-    /// Takes what has been fetched into the tasks. Returns whether any record came.
-    fn fetch(&mut self, wait: Duration) -> Result<bool, Trouble> {
+    /// Takes what has been fetched into the tasks. Returns how many events there were: fewer than [`FETCH_LIMIT`] means
+    /// that the client has nothing more at hand.
+    fn fetch(&mut self, wait: Duration) -> Result<usize, Trouble> {
         let mut events = std::mem::take(&mut self.fetched);
         let result = self.fetcher.fetch(&mut events, FETCH_LIMIT, wait);
         let now = self.now();
-        let mut any = false;
+        let count = events.len();
         let mut failed = None;
         for event in events.drain(..) {
             match event {
                 Fetched::Record(slot, record) => {
                     if let Some((owned, input)) = self.of_slot(slot) {
                         owned.task.offer(input, record, now);
-                        any = true;
                     }
                 }
                 Fetched::End(slot, end) => {
@@ -410,7 +410,7 @@ impl Worker {
         result.map_err(|error| replay(&error))?;
         match failed {
             Some((slot, error)) => Err(self.fetch_failed(slot, &error)),
-            None => Ok(any),
+            None => Ok(count),
         }
     }
 
