@@ -23,5 +23,6 @@ pub mod task;
 pub mod runtime;
 // L5: edges
 pub mod settings;
+pub mod cli;
 pub mod http;
 pub mod telemetry;

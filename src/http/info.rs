@@ -11,6 +11,7 @@ use super::problem::Problem;
 use crate::ids::EventTime;
 use crate::runtime::View;
 use crate::runtime::view::{Phase, RestoreProgress, TaskState, TaskView};
+use crate::topology::graph::{GraphFormat, draw};
 use crate::topology::plan::{Guarantee, Late, OperatorPlan, SubTopology};
 
 /// Who this instance is, and what it runs.
@@ -83,7 +84,7 @@ pub async fn topology(State(service): State<Service>) -> Json<TopologyAnswer> {
     Json(TopologyAnswer {
         name: view.plan.name.clone(),
         sub_topologies: sub_topologies.collect(),
-        mermaid: String::new(),
+        mermaid: draw(&view.plan, GraphFormat::Mermaid),
     })
 }
 

@@ -272,4 +272,5 @@ fn info_lag_and_topology_describe_the_instance() {
     assert_eq!(get(&view, "/v1/lag").json()["inputs"], serde_json::json!([]));
     let topology = get(&view, "/v1/topology").json();
     assert_eq!(topology["sub_topologies"][0]["stores"][0], "spend");
+    assert!(topology["mermaid"].as_str().unwrap().starts_with("flowchart"), "{topology}");
 }

@@ -84,6 +84,14 @@ pub fn perform(log: &dyn Log, plan: &Plan, state_dir: &Path, removal: &Removal) 
         for store in &removal.stores {
             state.destroy_store(store)?;
         }
+        // The plan that wrote them binds nobody any more: the step may come back as another one.
+        let is_removed = |line: &&String| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["store", name, ..] => removal.stores.iter().any(|store| store == name),
+            _ => false,
+        };
+        let kept: Vec<String> =
+            state.identity().plan.iter().filter(|line| !is_removed(line)).cloned().collect();
+        state.keep_plan(&kept)?;
     }
     Ok(())
 }

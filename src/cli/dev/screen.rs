@@ -1,0 +1,171 @@
+//! What `dev` shows: records as they happen, so few that a person can follow, and a summary that stays at the bottom of a
+//! terminal or is a line per second elsewhere.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use super::super::output::{Colour, Colours, Failure, colours};
+
+/// Records of one topic that are shown per second; the others are counted.
+const SHOWN_PER_SECOND: u32 = 4;
+const TERMINAL_WIDTH: usize = 160;
+
+/// The terminal or the file that standard output is.
+#[derive(Debug)]
+pub struct Screen {
+    colours: Colours,
+    /// The line at the bottom of a terminal, rewritten in place.
+    live: Option<String>,
+    terminal: bool,
+    budgets: HashMap<String, Budget>,
+}
+
+/// How many records of a topic were shown in the current second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Budget {
+    second: u64,
+    shown: u32,
+    hidden: u64,
+}
+
+impl Screen {
+    pub fn new() -> Self {
+        Self { colours: colours(), live: None, terminal: io::stdout().is_terminal(), budgets: HashMap::new() }
+    }
+
+    /// A line that stays.
+    pub fn line(&mut self, text: &str) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        let result = match &self.live {
+            Some(live) => writeln!(stdout, "\r\u{1b}[2K{text}").and_then(|()| write!(stdout, "{live}")),
+            None => writeln!(stdout, "{text}"),
+        };
+        written(result.and_then(|()| stdout.flush()))
+    }
+
+    /// A record of an output topic, unless enough of that topic were shown in this second.
+    pub fn record(&mut self, now: Duration, topic: &str, key: &str, value: Option<&str>) -> Result<(), Failure> {
+        let budget = self.budgets.entry(topic.to_owned()).or_default();
+        if budget.second != now.as_secs() {
+            *budget = Budget { second: now.as_secs(), shown: 0, hidden: budget.hidden };
+        }
+        if budget.shown >= SHOWN_PER_SECOND {
+            budget.hidden += 1;
+            return Ok(());
+        }
+        budget.shown += 1;
+        let colours = self.colours;
+        let value = match value {
+            Some(value) => shortened(value, TERMINAL_WIDTH.saturating_sub(topic.len() + key.len())),
+            None => colours.paint(Colour::Red, "deleted"),
+        };
+        self.line(&format!("{}  {}  {value}", colours.paint(Colour::Cyan, topic), colours.paint(Colour::Bold, key)))
+    }
+
+    /// How many records were counted and not shown, over all topics, since the last call.
+    pub fn take_hidden(&mut self) -> u64 {
+        self.budgets.values_mut().map(|budget| std::mem::take(&mut budget.hidden)).sum()
+    }
+
+    /// The summary of the moment.
+    pub fn summary(&mut self, text: &str) -> Result<(), Failure> {
+        if !self.terminal {
+            return self.line(text);
+        }
+        let text = self.colours.paint(Colour::Green, text);
+        let mut stdout = io::stdout().lock();
+        // A line that the terminal is too narrow for is cut by it, not wrapped.
+        let text = format!("\u{1b}[?7l{text}\u{1b}[?7h");
+        let result = write!(stdout, "\r\u{1b}[2K{text}").and_then(|()| stdout.flush());
+        self.live = Some(text);
+        written(result)
+    }
+
+    /// Leaves the last summary where it is and goes on below it.
+    pub fn settle(&mut self) -> Result<(), Failure> {
+        if self.live.take().is_none() {
+            return Ok(());
+        }
+        written(writeln!(io::stdout().lock()))
+    }
+
+    pub fn colours(&self) -> Colours {
+        self.colours
+    }
+}
+
+/// A reader that went away is no failure.
+fn written(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// At most so many characters; cut texts end in `…`.
+pub fn shortened(text: &str, width: usize) -> String {
+    let width = width.max(20);
+    match text.char_indices().nth(width) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// `1234567` as `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes in the unit that reads best.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KB", "MB", "GB", "TB"];
+    let mut size = count as f64;
+    let mut unit = 0;
+    while size >= 1000.0 && unit + 1 < UNITS.len() {
+        size /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{size:.1} {}", UNITS[unit]) }
+}
+
+/// A short time: `340 us`, `12.3 ms`, `4.2 s`.
+pub fn short(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    match micros {
+        0..1_000 => format!("{micros} us"),
+        1_000..1_000_000 => format!("{:.1} ms", duration.as_secs_f64() * 1_000.0),
+        _ => format!("{:.1} s", duration.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{bytes, grouped, short, shortened};
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([12, 1_500, 3_200_000].map(bytes), ["12 B", "1.5 KB", "3.2 MB"]);
+        assert_eq!(
+            [12, 1_500, 3_200_000].map(|micros| short(Duration::from_micros(micros))),
+            ["12 us", "1.5 ms", "3.2 s"]
+        );
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(shortened(&"ä".repeat(30), 25), format!("{}…", "ä".repeat(25)));
+        assert_eq!(shortened("short", 25), "short");
+    }
+}
