@@ -35,7 +35,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rocksdb", &["store/rocksdb"]),
     ("hashbrown", &["store/cache"]),
     ("sqlparser", &["expression"]),
-    ("saphyr", &["topology"]),
+    ("saphyr_parser", &["topology"]),
     ("axum", &["http"]),
     ("utoipa", &["http"]),
     ("reqwest", &["http"]),

@@ -31,6 +31,8 @@ pub struct Document {
     pub rename: Vec<(Scalar, Scalar)>,
     pub tests: Vec<TestCase>,
     pub dev: Vec<Generator>,
+    /// Names that were declared but could not be made out; what is wrong with them is reported.
+    pub unreadable: Vec<String>,
 }
 
 // ---- sources ---------------------------------------------------------------------------------------------------------
@@ -96,6 +98,8 @@ pub struct StepDef {
     pub retention: Option<At<Duration>>,
     pub query: bool,
     pub keep_empty: Option<At<bool>>,
+    /// A clause could not be read, and that is reported: what is missing says nothing.
+    pub incomplete: bool,
 }
 
 /// A name and an expression.

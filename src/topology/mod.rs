@@ -11,6 +11,7 @@ pub mod graph;
 pub mod plan;
 mod planner;
 mod read;
+pub mod schema;
 mod substitute;
 pub mod yaml;
 
@@ -33,6 +34,11 @@ pub struct Loaded {
     pub generators: Vec<GeneratorPlan>,
     /// Warnings only.
     pub warnings: Diagnostics,
+}
+
+/// A YAML text as JSON, plain scalars by YAML's core schema; `None` where it is not YAML.
+pub fn yaml_to_json(text: &str) -> Option<serde_json::Value> {
+    yaml::parse(text, FileId(0)).0.map(|tree| tree.to_json())
 }
 
 /// Loads a file, and the tests in `NAME.test.yaml` beside it if that exists.
@@ -108,6 +114,10 @@ pub fn load_text(
     }
     let planned = document.as_ref().and_then(|document| planner::plan(document, text, &mut problems));
 
+    // What is unused or unbounded says little while something is wrong.
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        problems.retain(|problem| !matches!(problem.code, Code::Unused | Code::UnboundedState));
+    }
     for problem in &mut problems {
         if let Some(Some(tree)) = trees.get(usize::from(problem.file.0)) {
             problem.path = tree.path_of(&problem.span);

@@ -89,10 +89,7 @@ impl Planner<'_> {
                 if let Some(stuck) = stuck {
                     let span = draft.nodes[stuck.writer].span.clone();
                     let step = draft.nodes[stuck.writer].node.step.clone();
-                    let message = format!(
-                        "`{step}` needs another key, and what it is then joined with is read under the old key in the \
-                         same task: its time would wait for itself"
-                    );
+                    let message = format!("repartitioning `{step}` into the task that it comes from");
                     let help = "write the re-keyed stream to a topic of yours, and read that";
                     self.not_supported(&span, &message, Some(help));
                 }

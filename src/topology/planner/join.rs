@@ -26,6 +26,12 @@ impl Planner<'_> {
         for slot in &mut right.slots {
             slot.qualifier = Some(qualifier.clone());
         }
+        // A key column that a `select` dropped can still be joined on, by its qualifier.
+        for &slot in &right.key {
+            if right.slots[slot].kind == SlotKind::Hidden {
+                right.slots[slot].kind = SlotKind::Equality;
+            }
+        }
         let table = match (left.shape, right.shape) {
             (Shape::Stream, Shape::Table) => right.table.clone()?,
             (Shape::Stream, Shape::Stream) => {

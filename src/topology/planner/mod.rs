@@ -228,11 +228,11 @@ impl Planner<'_> {
         if let Some(relation) = self.relations.get(name) {
             return relation.clone();
         }
-        // A step of a cycle, or one that was named before: reported there.
-        if self.document.steps.iter().any(|step| step.name.text == name) {
+        // A step of a cycle, or what could not be read: reported there.
+        let document = self.document;
+        if document.steps.iter().any(|step| step.name.text == name) || document.unreadable.iter().any(|at| at == name) {
             return None;
         }
-        let document = self.document;
         let sources = document.sources.iter().map(|source| source.name.text.as_str());
         let names = sources.chain(document.steps.iter().map(|step| step.name.text.as_str()));
         let help = nearest(name, names).map(|near| format!("did you mean `{near}`?"));

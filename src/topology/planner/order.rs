@@ -12,10 +12,14 @@ impl Planner<'_> {
         let document = self.document;
         let index_of: HashMap<&str, usize> =
             document.steps.iter().enumerate().map(|(index, step)| (step.name.text.as_str(), index)).collect();
+        // A name that is a stream's too is reported; here it means the stream.
+        let is_source = |name: &&str| document.sources.iter().any(|source| source.name.text == **name);
         let inputs: Vec<Vec<usize>> = document
             .steps
             .iter()
-            .map(|step| inputs_of(step).filter_map(|name| index_of.get(name).copied()).collect())
+            .map(|step| {
+                inputs_of(step).filter(|name| !is_source(name)).filter_map(|name| index_of.get(name).copied()).collect()
+            })
             .collect();
         let mut search = Search { inputs: &inputs, state: vec![State::Unseen; inputs.len()], ..Search::default() };
         for step in 0..inputs.len() {

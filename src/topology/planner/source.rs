@@ -21,7 +21,10 @@ const RECORD_KEY: &str = "_key";
 impl Planner<'_> {
     pub(super) fn source(&mut self, def: &SourceDef) -> Option<Stage> {
         self.check_columns(def);
-        let value: Vec<Column> = def.columns.iter().map(|column| column.column.clone()).collect();
+        let is_key =
+            |name: &str| def.key.iter().flat_map(|key| &key.columns).any(|column| &*column.column.name == name);
+        let value: Vec<Column> =
+            def.columns.iter().map(|column| column.column.clone()).filter(|column| !is_key(&column.name)).collect();
         let key_format = def.key.as_ref().map_or(Format::Bytes, |key| key.format.value);
         let record_key = Column::new(RECORD_KEY, Type::Bytes, true);
         // Key columns come first; the key of a stream that declares none is not seen and comes last.
@@ -85,7 +88,8 @@ impl Planner<'_> {
             let compiled = self.checked(text, compiled)?;
             if compiled.ty != Type::Timestamp {
                 let message = format!("`timestamp` must be a TIMESTAMP; this is {}", compiled.ty);
-                self.error(Code::BadType, &text.span, message, None);
+                let help = "a TIMESTAMP column is read from RFC 3339 or from milliseconds since 1970";
+                self.error(Code::BadType, &text.span, message, Some(help));
             }
             Some(compiled)
         });

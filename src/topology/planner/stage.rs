@@ -115,10 +115,10 @@ impl Stage {
         if self.slots[visible..].iter().all(|slot| slot.kind != SlotKind::Visible) { visible } else { self.slots.len() }
     }
 
-    /// Whether the visible slots come first and have no qualifier that matters.
+    /// Whether the visible slots come first, and nothing is hidden but what the key needs.
     pub fn is_tidy(&self) -> bool {
         let visible = self.slots.iter().take_while(|slot| slot.kind == SlotKind::Visible).count();
-        self.slots[visible..].iter().all(|slot| slot.kind == SlotKind::Hidden)
+        (visible..self.slots.len()).all(|slot| self.slots[slot].kind == SlotKind::Hidden && self.key.contains(&slot))
     }
 
     pub fn key_schema(&self) -> Schema {

@@ -15,7 +15,9 @@ use crate::topology::read::millis;
 
 impl Planner<'_> {
     pub(super) fn step(&mut self, def: &StepDef) -> Option<Stage> {
-        self.check_clauses(def);
+        if !def.incomplete {
+            self.check_clauses(def);
+        }
         let mut stage = self.inputs(def)?;
         if let Some(shape) = &def.shape
             && matches!(shape.value, AsDef::Stream)
@@ -59,7 +61,8 @@ impl Planner<'_> {
         for slot in &mut stage.slots {
             slot.qualifier = None;
         }
-        Some(stage)
+        // Its columns may be others once it can be read.
+        (!def.incomplete).then_some(stage)
     }
 
     /// Clauses that do not go together, whatever flows.

@@ -19,12 +19,12 @@ use crate::format::Format;
 
 /// Reads a topology's tree. `None` where not even the top level could be made out.
 pub fn document(root: &Node, file: FileId, problems: &mut Vec<Diagnostic>) -> Option<Document> {
-    Reader { file, problems }.document(root)
+    Reader { file, problems, unreadable: Vec::new() }.document(root)
 }
 
 /// Reads the tree of a file of tests beside a topology: `tests:` alone, or a bare list.
 pub fn test_file(root: &Node, file: FileId, problems: &mut Vec<Diagnostic>) -> Vec<TestCase> {
-    let mut reader = Reader { file, problems };
+    let mut reader = Reader { file, problems, unreadable: Vec::new() };
     match &root.kind {
         Kind::Mapping(_) => {
             let Some(fields) = reader.fields(root, "a file of tests", &["tests"], &[]) else { return Vec::new() };
@@ -37,6 +37,8 @@ pub fn test_file(root: &Node, file: FileId, problems: &mut Vec<Diagnostic>) -> V
 struct Reader<'p> {
     file: FileId,
     problems: &'p mut Vec<Diagnostic>,
+    /// Names of streams, tables and steps that could not be read.
+    unreadable: Vec<String>,
 }
 
 /// The entries of a mapping whose keys are known.
@@ -306,7 +308,17 @@ impl Reader<'_> {
         let rename = rename.into_iter().map(|entry| (entry.name, entry.expression)).collect();
         let tests = fields.get("tests").map(|node| self.tests(node)).unwrap_or_default();
         let dev = fields.get("dev").map(|node| self.generators(node)).unwrap_or_default();
-        Some(Document { name: name?, description, guarantee, sources, steps, rename, tests, dev })
+        Some(Document {
+            name: name?,
+            description,
+            guarantee,
+            sources,
+            steps,
+            rename,
+            tests,
+            dev,
+            unreadable: self.unreadable,
+        })
     }
 
     fn version(&mut self, fields: &Fields<'_>) {

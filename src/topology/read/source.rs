@@ -28,7 +28,12 @@ impl Reader<'_> {
                 self.error(Code::BadValue, &node.span, message, None);
                 continue;
             };
-            sources.extend(entries.iter().filter_map(|entry| self.source(kind, entry)));
+            for entry in entries {
+                match self.source(kind, entry) {
+                    Some(source) => sources.push(source),
+                    None => self.unreadable.push(entry.key.text.clone()),
+                }
+            }
         }
         sources
     }

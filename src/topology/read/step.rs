@@ -43,15 +43,23 @@ impl Reader<'_> {
             self.error(Code::BadValue, &node.span, message, None);
             return Vec::new();
         };
-        entries.iter().filter_map(|entry| self.step(entry)).collect()
+        let mut steps = Vec::new();
+        for entry in entries {
+            match self.step(entry) {
+                Some(step) => steps.push(step),
+                None => self.unreadable.push(entry.key.text.clone()),
+            }
+        }
+        steps
     }
 
     fn step(&mut self, entry: &Entry) -> Option<StepDef> {
+        let before = self.problems.len();
         self.name(&entry.key, "a step");
         let fields = self.fields(&entry.value, "a step", KEYS, LATER)?;
         let from = self.required(&fields, "a step", "from").map(|node| self.from(node)).unwrap_or_default();
         let over = fields.get("over").and_then(|node| self.over(node));
-        Some(StepDef {
+        let mut step = StepDef {
             name: entry.key.clone(),
             from,
             joins: fields.get("join").map(|node| self.joins(node)).unwrap_or_default(),
@@ -81,7 +89,10 @@ impl Reader<'_> {
                 let value = self.boolean(node, "`keep_empty`")?;
                 Some(At { value, span: node.span.clone() })
             }),
-        })
+            incomplete: false,
+        };
+        step.incomplete = self.problems.len() > before;
+        Some(step)
     }
 
     fn expression(&mut self, fields: &Fields<'_>, key: &str) -> Option<Scalar> {

@@ -137,8 +137,10 @@ impl Reader<'_> {
             ("crash_after", Fault::CrashAfter)
         } else if fields.get("rebalance_after").is_some() {
             ("rebalance_after", Fault::RebalanceAfter)
-        } else {
+        } else if fields.get("duplicate_fetch_at").is_some() || fields.entries.is_empty() {
             ("duplicate_fetch_at", Fault::DuplicateFetchAt)
+        } else {
+            return None;
         };
         let at =
             self.required(&fields, "a fault", key).and_then(|node| self.unsigned(node, "the number of records"))?;
