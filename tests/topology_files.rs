@@ -5,6 +5,9 @@
 //!
 //! `UPDATE_EXPECTED=1 cargo test --test topology_files` writes the expected files anew: look at the difference.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -73,7 +76,7 @@ fn what_ships_loads_without_a_word_and_is_planned_as_before() {
         let mut drawn = draw(&loaded.plan, GraphFormat::Text);
         drawn.push_str("\nfingerprint\n");
         for line in &loaded.plan.fingerprint.lines {
-            drawn.push_str(&format!("  {line}\n"));
+            let _ = writeln!(drawn, "  {line}");
         }
         different.extend(differs(&expected, &drawn));
     }

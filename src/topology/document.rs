@@ -208,7 +208,7 @@ pub struct TestCase {
 
 #[derive(Clone, Debug)]
 pub enum Given {
-    Records(GivenRecords),
+    Records(Box<GivenRecords>),
     /// Event time moves on, on all partitions.
     Advance {
         by: Duration,

@@ -82,7 +82,7 @@ pub fn load_text(
     let main = FileId(0);
     let mut files = vec![SourceFile { name: Arc::from(name), text: Arc::from(text) }];
     let (tree, mut problems) = yaml::parse(text, main);
-    let mut trees = vec![None, None];
+    let mut trees = [None, None];
     let mut document = None;
     if let Some(mut tree) = tree {
         problems.extend(substitute::substitute(&mut tree, environment, main));

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
@@ -79,6 +80,7 @@ impl Scalar {
     }
 
     /// The same place with another text: `pieces` are texts with the bytes of the old text that they stand for.
+    #[must_use]
     pub fn rewritten(&self, pieces: &[(Cow<'_, str>, Span)]) -> Self {
         let mut text = String::with_capacity(self.text.len());
         let mut places: Vec<u32> = Vec::with_capacity(self.text.len());
@@ -168,7 +170,7 @@ impl Node {
                 Kind::Sequence(items) => {
                     for (index, item) in items.iter().enumerate() {
                         if holds(&item.span, span) {
-                            path.push_str(&format!("[{index}]"));
+                            let _ = write!(path, "[{index}]");
                             node = item;
                             continue 'descend;
                         }

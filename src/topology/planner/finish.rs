@@ -298,7 +298,9 @@ impl Need {
                     match operator {
                         OperatorPlan::Filter(condition) => need.pseudo(condition.pseudo),
                         OperatorPlan::Project(expressions) => {
-                            expressions.iter().for_each(|expression| need.pseudo(expression.pseudo));
+                            for expression in expressions {
+                                need.pseudo(expression.pseudo);
+                            }
                         }
                         _ => {}
                     }

@@ -101,7 +101,7 @@ impl Planner<'_> {
             window,
             aggregates: Arc::new(set),
             emit,
-            ttl: self.ttl(def),
+            ttl: Self::ttl(def),
             keep_empty: def.keep_empty.as_ref().is_some_and(|keep| keep.value),
             late: late.filter(|_| window.is_some()).map_or(Late::Drop, Late::To),
             group,

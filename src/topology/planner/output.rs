@@ -44,16 +44,17 @@ impl Planner<'_> {
             }
             None => None,
         };
-        let (key, key_schema) = match &rule.key {
-            Some(text) => self.list(text, &scope)?,
-            None => {
-                let expressions = stage.key.iter().map(|&slot| stage.column(slot)).collect();
-                (expressions, stage.key_schema())
-            }
+        let (key, key_schema) = if let Some(text) = &rule.key {
+            self.list(text, &scope)?
+        } else {
+            let expressions = stage.key.iter().map(|&slot| stage.column(slot)).collect();
+            (expressions, stage.key_schema())
         };
         let key_format = self.key_format(rule, &key_schema)?;
-        let key_passthrough =
-            rule.key.is_none() && stage.record_key.is_some_and(|record| same_bytes(record, key_format, &key_schema));
+        // A table's change may concern another row than the one that the record at hand brought.
+        let key_passthrough = rule.key.is_none()
+            && stage.shape == Shape::Stream
+            && stage.record_key.is_some_and(|record| same_bytes(record, key_format, &key_schema));
         let (value, value_schema) = match &rule.value {
             Some(text) => self.list(text, &scope)?,
             None => self.whole_row(stage, rule)?,

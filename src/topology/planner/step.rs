@@ -22,7 +22,7 @@ impl Planner<'_> {
         if let Some(shape) = &def.shape
             && matches!(shape.value, AsDef::Stream)
         {
-            stage = self.to_stream(def, stage, &shape.span)?;
+            stage = self.changes(def, stage, &shape.span)?;
         }
         for join in &def.joins {
             stage = self.join(def, stage, join)?;
@@ -261,7 +261,7 @@ impl Planner<'_> {
     }
 
     /// `as: stream`: a table's changes as records.
-    fn to_stream(&mut self, def: &StepDef, stage: Stage, span: &Span) -> Option<Stage> {
+    fn changes(&mut self, def: &StepDef, stage: Stage, span: &Span) -> Option<Stage> {
         if stage.shape != Shape::Table {
             let help = "`as: stream` reads a table's changes; this input is a stream";
             self.error(Code::Clause, span, "`as: stream` on a stream", Some(help));
@@ -429,7 +429,7 @@ impl Planner<'_> {
             }
             None => None,
         };
-        let ttl = self.ttl(def);
+        let ttl = Self::ttl(def);
         if def.ttl.is_none() {
             self.warn_unbounded(def, "every key that ever came");
         }
@@ -452,7 +452,7 @@ impl Planner<'_> {
         Some(self.add(def, stage, operator))
     }
 
-    pub(super) fn ttl(&self, def: &StepDef) -> Option<Ttl> {
+    pub(super) fn ttl(def: &StepDef) -> Option<Ttl> {
         match def.ttl.as_ref().map(|ttl| ttl.value) {
             Some(TtlDef::After { after, downstream }) => Some(Ttl { after_ms: millis(after), downstream }),
             Some(TtlDef::Forever) | None => None,

@@ -9,7 +9,7 @@ const KEYS: &[&str] = &["topic", "where", "otherwise", "key", "key_format", "val
 const LATER: &[&str] = &["subject", "schema"];
 
 impl Reader<'_> {
-    pub(super) fn sink(&mut self, node: &Node) -> Option<At<Vec<RuleDef>>> {
+    pub(super) fn sink(&mut self, node: &Node) -> At<Vec<RuleDef>> {
         let rules: Vec<RuleDef> = match &node.kind {
             Kind::Sequence(items) => {
                 if items.is_empty() {
@@ -19,7 +19,7 @@ impl Reader<'_> {
             }
             Kind::Scalar(_) | Kind::Mapping(_) => self.rule(node).into_iter().collect(),
         };
-        Some(At { value: rules, span: node.span.clone() })
+        At { value: rules, span: node.span.clone() }
     }
 
     fn rule(&mut self, node: &Node) -> Option<RuleDef> {

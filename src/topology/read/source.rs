@@ -221,15 +221,16 @@ impl Reader<'_> {
         let value = match text.text.as_str() {
             "earliest" => Start::Earliest,
             "latest" => Start::Latest,
-            other => match other.parse::<jiff::Timestamp>() {
-                Ok(at) => Start::At(EventTime(at.as_millisecond())),
-                Err(_) => {
+            other => {
+                if let Ok(at) = other.parse::<jiff::Timestamp>() {
+                    Start::At(EventTime(at.as_millisecond()))
+                } else {
                     let help = Some("a timestamp is written 2026-01-01T00:00:00Z".to_owned());
                     let message = "`start` must be earliest, latest or a timestamp";
                     self.error(Code::BadValue, &span, message, help);
                     return None;
                 }
-            },
+            }
         };
         Some(At { value, span })
     }

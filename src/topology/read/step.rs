@@ -34,7 +34,7 @@ const KEYS: &[&str] = &[
 const LATER: &[&str] = &["flatten", "dedupe", "match", "top", "absent", "predict", "delete_where"];
 
 /// Records of an `over` are kept for this much longer than its range, unless it says otherwise.
-const DEFAULT_OVER_GRACE: Duration = Duration::from_secs(3600);
+const DEFAULT_OVER_GRACE: Duration = Duration::from_hours(1);
 
 impl Reader<'_> {
     pub(super) fn steps(&mut self, node: &Node) -> Vec<StepDef> {
@@ -58,7 +58,7 @@ impl Reader<'_> {
         self.name(&entry.key, "a step");
         let fields = self.fields(&entry.value, "a step", KEYS, LATER)?;
         let from = self.required(&fields, "a step", "from").map(|node| self.from(node)).unwrap_or_default();
-        let over = fields.get("over").and_then(|node| self.over(node));
+        let over = fields.get("over").map(|node| self.over(node));
         let mut step = StepDef {
             name: entry.key.clone(),
             from,
@@ -76,7 +76,7 @@ impl Reader<'_> {
             select: fields.get("select").and_then(|node| self.select_list(node, "`select`")),
             emit: fields.get("emit").and_then(|node| self.emit(node)),
             ttl: fields.get("ttl").and_then(|node| self.ttl(node)),
-            to: fields.get("to").and_then(|node| self.sink(node)),
+            to: fields.get("to").map(|node| self.sink(node)),
             shape: fields.get("as").and_then(|node| self.shape(node)),
             late: self.late(fields.get("late")),
             on_error: self.on_error(fields.get("on_error")),
@@ -168,7 +168,7 @@ impl Reader<'_> {
     }
 
     /// One specification, or a list of them with the same `by`.
-    fn over(&mut self, node: &Node) -> Option<OverDef> {
+    fn over(&mut self, node: &Node) -> OverDef {
         let nodes: Vec<&Node> = match &node.kind {
             Kind::Sequence(items) => items.iter().collect(),
             Kind::Mapping(_) | Kind::Scalar(_) => vec![node],
@@ -200,7 +200,7 @@ impl Reader<'_> {
                 over.specs.push(OverSpecDef { frame, exclude_current, aggregate, span: item.span.clone() });
             }
         }
-        Some(over)
+        over
     }
 
     fn frame(&mut self, fields: &Fields<'_>, only_lags: bool) -> Option<Frame> {

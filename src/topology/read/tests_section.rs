@@ -73,7 +73,7 @@ impl Reader<'_> {
             }
             None => Vec::new(),
         };
-        Some(Given::Records(GivenRecords {
+        Some(Given::Records(Box::new(GivenRecords {
             source,
             key: fields.get("key").map(Node::to_json),
             value,
@@ -87,7 +87,7 @@ impl Reader<'_> {
                 .and_then(|node| self.unsigned(node, "`partition`"))
                 .and_then(|number| u32::try_from(number).ok()),
             span: node.span.clone(),
-        }))
+        })))
     }
 
     fn expect(&mut self, node: &Node) -> Option<Expect> {
