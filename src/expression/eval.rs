@@ -262,7 +262,7 @@ impl Node {
                 otherwise.eval_ref(env)
             }
             Self::CaseOf { operand, branches, otherwise } => {
-                let operand = operand.eval_ref(env)?;
+                let operand = operand.operand_ref(env)?;
                 if !operand.is_null() {
                     for (candidate, result) in branches {
                         let candidate = candidate.eval_ref(env)?;
@@ -321,7 +321,7 @@ impl Node {
                 }
             }
             Self::Element(operands) => {
-                let (array, index) = (operands[0].eval_ref(env)?, operands[1].eval_i64(env)?);
+                let (array, index) = (operands[0].operand_ref(env)?, operands[1].operand_i64(env)?);
                 Ok(match (&*array, index) {
                     (Value::Array(elements), Some(index)) => {
                         let index = index.checked_sub(1).and_then(|index| usize::try_from(index).ok());
@@ -331,7 +331,7 @@ impl Node {
                 })
             }
             Self::Entry(operands) => {
-                let (map, key) = (operands[0].eval_ref(env)?, operands[1].eval_ref(env)?);
+                let (map, key) = (operands[0].operand_ref(env)?, operands[1].operand_ref(env)?);
                 Ok(match (&*map, &*key) {
                     (Value::Map(entries), Value::String(key)) => entries.get(key).cloned().unwrap_or(Value::Null),
                     _ => Value::Null,
@@ -361,15 +361,15 @@ impl Node {
         match self {
             Self::Compare { of, op, operands } => {
                 let order = match of {
-                    Comparable::Integer => match (operands[0].eval_i64(env)?, operands[1].eval_i64(env)?) {
+                    Comparable::Integer => match (operands[0].operand_i64(env)?, operands[1].operand_i64(env)?) {
                         (Some(a), Some(b)) => a.cmp(&b),
                         _ => return Ok(None),
                     },
-                    Comparable::Double => match (operands[0].eval_f64(env)?, operands[1].eval_f64(env)?) {
+                    Comparable::Double => match (operands[0].operand_f64(env)?, operands[1].operand_f64(env)?) {
                         (Some(a), Some(b)) => compare_doubles(a, b),
                         _ => return Ok(None),
                     },
-                    Comparable::String => match (&*operands[0].eval_ref(env)?, &*operands[1].eval_ref(env)?) {
+                    Comparable::String => match (&*operands[0].operand_ref(env)?, &*operands[1].operand_ref(env)?) {
                         (Value::String(a), Value::String(b)) => {
                             if matches!(op, Comparison::Equal) {
                                 return Ok(Some(a == b));
@@ -379,7 +379,7 @@ impl Node {
                         _ => return Ok(None),
                     },
                     Comparable::Other => {
-                        let (a, b) = (operands[0].eval_ref(env)?, operands[1].eval_ref(env)?);
+                        let (a, b) = (operands[0].operand_ref(env)?, operands[1].operand_ref(env)?);
                         if a.is_null() || b.is_null() {
                             return Ok(None);
                         }
@@ -411,10 +411,10 @@ impl Node {
                 Ok(if unknown { None } else { Some(false) })
             }
             Self::Not(value) => Ok(value.eval_bool(env)?.map(|value| !value)),
-            Self::IsNull { value, negated } => Ok(Some(value.eval_ref(env)?.is_null() != *negated)),
+            Self::IsNull { value, negated } => Ok(Some(value.operand_ref(env)?.is_null() != *negated)),
             Self::IsBoolean { value, is, negated } => Ok(Some((value.eval_bool(env)? == Some(*is)) != *negated)),
             Self::Distinct { negated, operands } => {
-                let (a, b) = (operands[0].eval_ref(env)?, operands[1].eval_ref(env)?);
+                let (a, b) = (operands[0].operand_ref(env)?, operands[1].operand_ref(env)?);
                 Ok(Some(compare(&a, &b).is_ne() != *negated))
             }
             Self::InStrings { value, set, negated } => Ok(match &*value.eval_ref(env)? {
@@ -441,7 +441,7 @@ impl Node {
                 Ok(if unknown { None } else { Some(*negated) })
             }
             Self::Quantified { op, all, operands } => {
-                let (value, array) = (operands[0].eval_ref(env)?, operands[1].eval_ref(env)?);
+                let (value, array) = (operands[0].operand_ref(env)?, operands[1].operand_ref(env)?);
                 Ok(quantified(*op, *all, &value, &array))
             }
             Self::Matches { value, matcher, negated } => Ok(match &*value.eval_ref(env)? {
@@ -455,15 +455,44 @@ impl Node {
         }
     }
 
-    /// Of an integer node (also DATE and TIMESTAMP, as their numbers); `None` is NULL.
+    /// As [`Self::eval_i64`], without a call where the node is a column or a literal, as most operands are.
     #[inline]
+    pub fn operand_i64(&self, env: &Env<'_>) -> Eval<Option<i64>> {
+        match self {
+            Self::Column(slot) => Ok(as_i64(&env.row[*slot])),
+            Self::Literal(value) => Ok(as_i64(value)),
+            _ => self.eval_i64(env),
+        }
+    }
+
+    /// As [`Self::eval_f64`], without a call where the node is a column or a literal.
+    #[inline]
+    pub fn operand_f64(&self, env: &Env<'_>) -> Eval<Option<f64>> {
+        match self {
+            Self::Column(slot) => Ok(as_f64(&env.row[*slot])),
+            Self::Literal(value) => Ok(as_f64(value)),
+            _ => self.eval_f64(env),
+        }
+    }
+
+    /// As [`Self::eval_ref`], without a call where the node is a column or a literal.
+    #[inline]
+    pub fn operand_ref<'a>(&'a self, env: &Env<'a>) -> Eval<Cow<'a, Value>> {
+        match self {
+            Self::Column(slot) => Ok(Cow::Borrowed(&env.row[*slot])),
+            Self::Literal(value) => Ok(Cow::Borrowed(value)),
+            _ => self.eval_ref(env),
+        }
+    }
+
+    /// Of an integer node (also DATE and TIMESTAMP, as their numbers); `None` is NULL.
     pub fn eval_i64(&self, env: &Env<'_>) -> Eval<Option<i64>> {
         match self {
             Self::Column(slot) => Ok(as_i64(&env.row[*slot])),
             Self::Literal(value) => Ok(as_i64(value)),
             Self::ToBigint(value) => value.eval_i64(env),
             Self::Integers { integer, op, operands } => {
-                match (operands[0].eval_i64(env)?, operands[1].eval_i64(env)?) {
+                match (operands[0].operand_i64(env)?, operands[1].operand_i64(env)?) {
                     (Some(a), Some(b)) => integers(*integer, *op, a, b).map(Some),
                     _ => Ok(None),
                 }
@@ -473,13 +502,12 @@ impl Node {
     }
 
     /// Of any number, as a DOUBLE; `None` is NULL.
-    #[inline]
     pub fn eval_f64(&self, env: &Env<'_>) -> Eval<Option<f64>> {
         match self {
             Self::Column(slot) => Ok(as_f64(&env.row[*slot])),
             Self::Literal(value) => Ok(as_f64(value)),
             Self::ToDouble(value) => value.eval_f64(env),
-            Self::Doubles { op, operands } => match (operands[0].eval_f64(env)?, operands[1].eval_f64(env)?) {
+            Self::Doubles { op, operands } => match (operands[0].operand_f64(env)?, operands[1].operand_f64(env)?) {
                 (Some(a), Some(b)) => doubles(*op, a, b).map(Some),
                 _ => Ok(None),
             },
@@ -754,28 +782,28 @@ fn call(implementation: Implementation, strict: bool, arguments: &[Node], env: &
     match arguments {
         [] => implementation(&[]),
         [a] => {
-            let a = a.eval_ref(env)?;
+            let a = a.operand_ref(env)?;
             if strict && a.is_null() {
                 return Ok(Value::Null);
             }
             implementation(&[&a])
         }
         [a, b] => {
-            let (a, b) = (a.eval_ref(env)?, b.eval_ref(env)?);
+            let (a, b) = (a.operand_ref(env)?, b.operand_ref(env)?);
             if strict && (a.is_null() || b.is_null()) {
                 return Ok(Value::Null);
             }
             implementation(&[&a, &b])
         }
         [a, b, c] => {
-            let (a, b, c) = (a.eval_ref(env)?, b.eval_ref(env)?, c.eval_ref(env)?);
+            let (a, b, c) = (a.operand_ref(env)?, b.operand_ref(env)?, c.operand_ref(env)?);
             if strict && (a.is_null() || b.is_null() || c.is_null()) {
                 return Ok(Value::Null);
             }
             implementation(&[&a, &b, &c])
         }
         [a, b, c, d] => {
-            let (a, b, c, d) = (a.eval_ref(env)?, b.eval_ref(env)?, c.eval_ref(env)?, d.eval_ref(env)?);
+            let (a, b, c, d) = (a.operand_ref(env)?, b.operand_ref(env)?, c.operand_ref(env)?, d.operand_ref(env)?);
             if strict && (a.is_null() || b.is_null() || c.is_null() || d.is_null()) {
                 return Ok(Value::Null);
             }

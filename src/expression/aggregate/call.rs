@@ -179,10 +179,10 @@ impl Call {
         let Some(argument) = &self.argument else { return Ok(count(own, direction)) };
         match &self.kind {
             Kind::Count => {
-                let skipped = argument.node.eval_ref(env)?.is_null();
+                let skipped = argument.node.operand_ref(env)?.is_null();
                 Ok(if skipped { Change::Keep } else { count(own, direction) })
             }
-            Kind::SumInteger => match argument.node.eval_i64(env)? {
+            Kind::SumInteger => match argument.node.operand_i64(env)? {
                 Some(number) => self.sum_integer(own, number, direction),
                 None => Ok(Change::Keep),
             },
@@ -190,7 +190,7 @@ impl Call {
                 Some(number) => self.sum_decimal(own, number, *scale, direction),
                 None => Ok(Change::Keep),
             },
-            Kind::AverageInteger => match argument.node.eval_i64(env)? {
+            Kind::AverageInteger => match argument.node.operand_i64(env)? {
                 Some(number) => self.sum_decimal(own, Decimal::from(number), 0, direction),
                 None => Ok(Change::Keep),
             },
@@ -198,12 +198,12 @@ impl Call {
                 Some(number) => self.sum_decimal(own, number, *sum_scale, direction),
                 None => Ok(Change::Keep),
             },
-            Kind::SumDouble | Kind::AverageDouble => match argument.node.eval_f64(env)? {
+            Kind::SumDouble | Kind::AverageDouble => match argument.node.operand_f64(env)? {
                 Some(number) => self.sum_double(own, number, direction),
                 None => Ok(Change::Keep),
             },
             Kind::Extreme(end) => {
-                let value = argument.node.eval_ref(env)?;
+                let value = argument.node.operand_ref(env)?;
                 if value.is_null() {
                     return Ok(Change::Keep);
                 }
@@ -214,7 +214,7 @@ impl Call {
                 Ok(if wins { Change::One(value.into_owned()) } else { Change::Keep })
             }
             Kind::Edge(end) => {
-                let value = argument.node.eval_ref(env)?;
+                let value = argument.node.operand_ref(env)?;
                 if value.is_null() {
                     return Ok(Change::Keep);
                 }
@@ -229,7 +229,7 @@ impl Call {
                 Ok(if wins { Change::Two(value.into_owned(), time) } else { Change::Keep })
             }
             Kind::Argument(end) => {
-                let value = argument.node.eval_ref(env)?;
+                let value = argument.node.operand_ref(env)?;
                 let Some(by) = &self.by else { return Ok(Change::Keep) };
                 let by = by.node.eval_ref(env)?;
                 if value.is_null() || by.is_null() {

@@ -133,6 +133,24 @@ fn select_lists_name_their_columns() {
 }
 
 #[test]
+fn the_select_of_a_fraud_feature_compiles() {
+    let columns = "amount DOUBLE, lat DOUBLE, lon DOUBLE, at TIMESTAMP, mean_1h DOUBLE, last_at TIMESTAMP, \
+                   last_lat DOUBLE, last_lon DOUBLE";
+    let mut scope = Scope::default();
+    scope.push_schema(None, &Schema::new(parse_columns(columns).unwrap()), 0);
+    let text = "*, at - last_at AS since_last, GEO_DISTANCE(lat, lon, last_lat, last_lon) AS km, \
+                amount / NULLIF(mean_1h, 0) AS ratio";
+    let items = compile_select(text, &scope).unwrap();
+    let added: Vec<String> = items[8..].iter().map(|item| format!("{} {}", item.name, item.expression.ty)).collect();
+    assert_eq!(added, ["since_last INTERVAL", "km DOUBLE", "ratio DOUBLE"]);
+    // Of the first record of a key nothing is known before it.
+    let mut row = vec![Value::Double(5.0); 3];
+    row.extend([Value::Timestamp(0), Value::Double(0.0), Value::Null, Value::Null, Value::Null]);
+    let values = items[8..].iter().map(|item| item.expression.eval(&Env { row: &row, origin: &origin() }).unwrap());
+    assert_eq!(values.collect::<Vec<_>>(), [Value::Null, Value::Null, Value::Null]);
+}
+
+#[test]
 fn select_lists_refuse_what_has_no_one_name() {
     select(
         "*",
