@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::SharedClock;
-use crate::ids::{SubTopologyId, TaskId, TopicName, TopicPartition};
+use crate::ids::{Offset, SubTopologyId, TaskId, TopicName, TopicPartition};
 use crate::limits;
 use crate::log::{self, Leave, Membership, MembershipSettings, Next, OwnershipEvent, SharedLog};
 use crate::metric;
@@ -49,6 +49,9 @@ const SETTLED_AFTER: Duration = Duration::from_secs(3);
 const REOPEN_AFTER: Duration = Duration::from_secs(10);
 /// Between two sweeps of state that is not used any more.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
+/// An idle task is opened anew after this: its offsets are committed again, before the broker lets them expire, and its
+/// local state is known to be up to date (EXACTLY-ONCE rules 4 and 6).
+const RENEW_AFTER: Duration = Duration::from_hours(6);
 /// A worker that has not turned for so long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(45);
 
@@ -97,7 +100,15 @@ pub struct Coordinator {
     unchecked: Option<Unchecked>,
     fenced_at: Option<Duration>,
     swept_at: Duration,
+    renewals: BTreeMap<TaskId, Renewal>,
     random: fastrand::Rng,
+}
+
+/// What a task had committed when it was last looked at.
+#[derive(Debug)]
+struct Renewal {
+    looked_at: Duration,
+    committed: Vec<Option<Offset>>,
 }
 
 impl std::fmt::Debug for Coordinator {
@@ -151,6 +162,7 @@ impl Coordinator {
             unchecked: None,
             fenced_at: None,
             swept_at,
+            renewals: BTreeMap::new(),
             random,
         }
     }
@@ -169,6 +181,7 @@ impl Coordinator {
     pub fn turn(&mut self, wait: Duration) -> Result<Round, Fatal> {
         let mut busy = false;
         if self.crew.is_alive(STUCK_AFTER) {
+            self.context.view.clear(Condition::WorkerWaiting, "");
             busy |= self.serve_group(wait)?;
         } else {
             self.context.view.raise(
@@ -184,6 +197,7 @@ impl Coordinator {
             self.heed(report)?;
         }
         self.retry_failed();
+        self.renew_idle();
         self.sweep();
         self.show();
         Ok(Round { busy, restart: false })
@@ -485,6 +499,36 @@ impl Coordinator {
         }
     }
 
+    /// Opens tasks anew that have committed nothing for long.
+    fn renew_idle(&mut self) {
+        let now = self.now();
+        let running: Vec<(TaskId, usize)> = self
+            .tasks
+            .iter()
+            .filter_map(|(task, place)| match place {
+                Place::Running { worker } => Some((*task, *worker)),
+                Place::Restoring(_) | Place::Failed { .. } => None,
+            })
+            .collect();
+        self.renewals.retain(|task, _| self.tasks.contains_key(task));
+        for (task, worker) in running {
+            let due =
+                self.renewals.get(&task).is_none_or(|renewal| now.saturating_sub(renewal.looked_at) >= RENEW_AFTER);
+            if !due {
+                continue;
+            }
+            let lags = self.context.view.lag();
+            let committed: Vec<Option<Offset>> =
+                lags.iter().filter(|lag| lag.task == task).map(|lag| lag.committed).collect();
+            let before = self.renewals.insert(task, Renewal { looked_at: now, committed: committed.clone() });
+            if before.is_some_and(|before| before.committed == committed) {
+                tracing::debug!(task = %task, "idle task opened anew");
+                self.crew.close(&BTreeMap::from([(worker, vec![task])]), Closing::Commit);
+                self.restore(task);
+            }
+        }
+    }
+
     /// Rule 4: what is no longer trusted is only disk space.
     fn sweep(&mut self) {
         let now = self.now();
@@ -520,6 +564,12 @@ impl Coordinator {
         } else {
             let message = format!("{restoring} of {} tasks are being restored", self.tasks.len());
             view.raise(Condition::Restoring, "", &message);
+        }
+        for worker in 0..self.crew.workers() {
+            // What it waited for went away with its tasks.
+            if !self.tasks.values().any(|place| matches!(place, Place::Running { worker: on } if *on == worker)) {
+                view.clear(Condition::WorkerWaiting, &format!("worker {worker}"));
+            }
         }
         let now = self.now();
         let settled = match &self.standing {

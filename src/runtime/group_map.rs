@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::ids::{Partition, SubTopologyId, TaskId, TopicPartition};
 use crate::log::{CommittedOffset, GroupDescription};
 use crate::task::Facts;
+use crate::task::facts::OffsetMetadata;
 
 const MAP: &str = ".map-";
 
@@ -80,8 +81,7 @@ pub fn endpoints(
     offsets
         .iter()
         .filter(|(task, _)| assigned.contains(&facts.representative_partition(*task)))
-        .filter_map(|(task, offset)| Some((*task, offset.as_ref()?.metadata.clone())))
-        .filter(|(_, endpoint)| !endpoint.is_empty())
+        .filter_map(|(task, offset)| Some((*task, OffsetMetadata::parse(&offset.as_ref()?.metadata).endpoint?)))
         .collect()
 }
 

@@ -45,6 +45,8 @@ use crate::topology::plan::Guarantee;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// How long the coordinator's thread waits for the group.
 const GROUP_WAIT: Duration = Duration::from_millis(20);
+/// How long threads may take to end, once they have nothing left to do.
+const THREADS_END_WITHIN: Duration = Duration::from_secs(3);
 /// Threads that restore.
 const RESTORERS: usize = 2;
 /// How often a thread that waits looks whether it is to stop.
@@ -596,14 +598,14 @@ impl Life {
                     settings.view.set_phase(Phase::Stopping);
                 }
                 coordinator.stop(if end == End::Shutdown { settings.on_stop } else { Leave::Now });
-                coordinator.stop_crew(settings.shutdown_timeout);
+                coordinator.stop_crew(THREADS_END_WITHIN);
                 Ok(end)
             }
             Err(fatal) => {
                 settings.view.set_phase(Phase::Stopping);
                 if !fatal.abruptly {
                     coordinator.stop(settings.on_stop);
-                    coordinator.stop_crew(settings.shutdown_timeout);
+                    coordinator.stop_crew(THREADS_END_WITHIN);
                 }
                 Err(fatal)
             }

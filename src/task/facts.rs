@@ -10,11 +10,11 @@
 //! - `changelogs` is indexed by `StoreId`, `sub_topologies` by `SubTopologyId`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::ids::{Partition, StoreId, SubTopologyId, TaskId, TopicName, TopicPartition};
+use crate::ids::{Offset, Partition, StoreId, SubTopologyId, TaskId, TopicName, TopicPartition};
 use crate::log::{Cleanup, TopicDescription};
 use crate::topology::Plan;
 use crate::topology::plan::{ChangelogPlan, Edge, Late, OperatorPlan, ReaderKind, SinkPlan, SubTopology};
@@ -237,6 +237,39 @@ pub(crate) fn changelog_topic(
             Some(Cleanup::Compact) => (source.clone(), true),
             Some(Cleanup::Delete | Cleanup::CompactDelete) | None => (own.clone(), false),
         },
+    }
+}
+
+/// What stands beside a committed offset: who answers for the task's state (of representatives, EXACTLY-ONCE rule 6), and how
+/// far a table is read before the streams beside it go on, until it has been (so that a restart remembers).
+///
+/// As text: `HOST:PORT`, `HOST:PORT;bootstrap=OFFSET`, `;bootstrap=OFFSET` or nothing. What is not understood is left out:
+/// another tool may have committed the offset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OffsetMetadata {
+    pub endpoint: Option<String>,
+    pub bootstrap_end: Option<Offset>,
+}
+
+const BOOTSTRAP: &str = ";bootstrap=";
+
+impl fmt::Display for OffsetMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.endpoint.as_deref().unwrap_or_default())?;
+        match self.bootstrap_end {
+            Some(end) => write!(f, "{BOOTSTRAP}{end}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl OffsetMetadata {
+    pub fn parse(text: &str) -> Self {
+        let (endpoint, bootstrap_end) = match text.split_once(BOOTSTRAP) {
+            Some((endpoint, end)) => (endpoint, end.parse().ok().map(Offset)),
+            None => (text, None),
+        };
+        Self { endpoint: (!endpoint.is_empty()).then(|| endpoint.to_owned()), bootstrap_end }
     }
 }
 

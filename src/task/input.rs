@@ -35,6 +35,8 @@ pub struct Input {
     needs: Needs,
     /// Until the position has come this far, the streams beside it wait.
     bootstrap: Option<Offset>,
+    /// The same, remembered for a rollback.
+    bootstrap_end: Option<Offset>,
 }
 
 /// What must be known of each record beside its rows.
@@ -78,6 +80,7 @@ impl Input {
             origin: no_origin(&plan.topic, partition),
             needs: Needs { key: needs.key || any_key, headers: needs.headers || any_headers },
             bootstrap: bootstrap.filter(|end| position < *end),
+            bootstrap_end: bootstrap,
         }
     }
 
@@ -110,6 +113,11 @@ impl Input {
     /// Whether streams must wait for this input.
     pub fn is_bootstrapping(&self) -> bool {
         self.bootstrap.is_some()
+    }
+
+    /// Where the first reading of this table ends, while it goes on.
+    pub fn bootstrap_end(&self) -> Option<Offset> {
+        self.bootstrap
     }
 
     /// Takes a fetched record; one that was taken before is dropped.
@@ -196,6 +204,7 @@ impl Input {
         self.position = to;
         self.expected = to;
         self.end = None;
+        self.bootstrap = self.bootstrap_end.filter(|end| to < *end);
     }
 }
 

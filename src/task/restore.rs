@@ -25,10 +25,12 @@ use std::time::Duration;
 
 use crate::clock::SharedClock;
 use crate::ids::{Offset, TaskId, TopicPartition};
-use crate::log::{self, FetchSlot, Fetched, Fetcher, OffsetQuery, Record, SharedLog};
+use crate::log::{self, CommittedOffset, FetchSlot, Fetched, Fetcher, OffsetQuery, Record, SharedLog};
 use crate::metric::{self, Counter, Counters};
 use crate::store::{self, ChangelogPosition, RowWrite, SharedBackend, StorePartition, WriteBatch};
-use crate::task::{self, Facts, source_rows::SourceRows};
+use crate::task;
+use crate::task::facts::{Facts, OffsetMetadata};
+use crate::task::source_rows::SourceRows;
 use crate::topology::Plan;
 use crate::topology::plan::{ReaderKind, Start};
 
@@ -239,10 +241,8 @@ impl Restoration {
         let inputs = tools.facts.inputs(&tools.plan, task);
         let asked: Vec<TopicPartition> = inputs.iter().flatten().cloned().collect();
         let mut answers = tools.log.committed(&tools.plan.name, &asked)?.into_iter();
-        let committed: Vec<Option<Offset>> = inputs
-            .iter()
-            .map(|input| input.as_ref().and_then(|_| answers.next().flatten()).map(|committed| committed.offset))
-            .collect();
+        let committed: Vec<Option<CommittedOffset>> =
+            inputs.iter().map(|input| input.as_ref().and_then(|_| answers.next().flatten())).collect();
 
         let restored = starting_positions(task, &tools, &inputs, &committed)?;
         let sub_topology = &tools.plan.sub_topologies[task.sub_topology.0 as usize];
@@ -259,8 +259,8 @@ impl Restoration {
             let end = if facts.is_source {
                 let source = sub_topology.sources.iter().position(|source| source.topic == facts.topic);
                 // Nothing committed: everything is still to be read as input, and nothing is restored.
-                let read = source.and_then(|source| committed[source]).unwrap_or(starts[index]);
-                ends[index].min(read)
+                let read = source.and_then(|source| committed[source].as_ref()).map(|committed| committed.offset);
+                ends[index].min(read.unwrap_or(starts[index]))
             } else {
                 ends[index]
             };
@@ -558,7 +558,7 @@ fn starting_positions(
     task: TaskId,
     tools: &Tools,
     inputs: &[Option<TopicPartition>],
-    committed: &[Option<Offset>],
+    committed: &[Option<CommittedOffset>],
 ) -> Result<Restored, Error> {
     let sub_topology = &tools.plan.sub_topologies[task.sub_topology.0 as usize];
     let mut positions = Vec::with_capacity(inputs.len());
@@ -569,9 +569,9 @@ fn starting_positions(
             bootstrap_ends.push(None);
             continue;
         };
-        if let Some(offset) = committed {
-            positions.push(*offset);
-            bootstrap_ends.push(None);
+        if let Some(committed) = committed {
+            positions.push(committed.offset);
+            bootstrap_ends.push(OffsetMetadata::parse(&committed.metadata).bootstrap_end);
             continue;
         }
         if let Some(recorded) = tools.backend.input_offset(input)? {

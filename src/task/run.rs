@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::facts::OffsetMetadata;
 use super::input::Ready;
 use super::reader::Rows;
 use super::time::KEY;
@@ -358,7 +359,11 @@ impl Task {
             .map(|TaskInput { input, .. }| OffsetCommit {
                 partition: input.partition.clone(),
                 offset: input.position(),
-                metadata: if input.partition == representative { endpoint.to_owned() } else { String::new() },
+                metadata: OffsetMetadata {
+                    endpoint: (input.partition == representative).then(|| endpoint.to_owned()),
+                    bootstrap_end: input.bootstrap_end(),
+                }
+                .to_string(),
             })
             .collect();
         Ok(staged)

@@ -128,6 +128,22 @@ fn after_a_lost_session_the_tasks_are_opened_anew() {
     world.turn_until(&mut [&mut instance], |instances| running(instances[0]).len() == 8);
 }
 
+/// The broker lets offsets of idle inputs expire, and tombstones vanish: an idle task says that it is there.
+#[test]
+fn an_idle_task_is_opened_anew_every_few_hours() {
+    let world = World::new();
+    let (mut instance, _) = world.instance("a");
+    world.turn_until(&mut [&mut instance], |instances| running(instances[0]).len() == 8);
+    let finished = |instance: &Instance| instance.view().counters.total(&crate::metric::RESTORATIONS);
+    let before = finished(&instance);
+    for _ in 0..13 * 3600 / 4 {
+        world.clock.advance(Duration::from_secs(4));
+        instance.turn().unwrap();
+    }
+    world.turn_until(&mut [&mut instance], |instances| running(instances[0]).len() == 8);
+    assert!(finished(&instance) >= before + 4, "{} after {before}", finished(&instance));
+}
+
 #[test]
 fn an_instance_with_another_map_stays_out_while_the_old_one_runs() {
     let world = World::new();

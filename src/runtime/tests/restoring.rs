@@ -294,10 +294,12 @@ fn a_source_that_serves_as_changelog_is_restored_to_the_committed_offset_only() 
     let group = member(&bench.world);
     let mut producer = transactional(&bench.world.log);
     producer.begin().unwrap();
-    let offsets = [OffsetCommit { partition: at("accounts", 0), offset: Offset(2), metadata: String::new() }];
+    let offsets = [OffsetCommit { partition: at("accounts", 0), offset: Offset(2), metadata: ";bootstrap=3".into() }];
     producer.commit(&offsets, &group).unwrap();
     let restored = bench.restore();
     assert_eq!(restored.positions, [Offset(2)]);
+    // The first reading of a table is remembered until it is over.
+    assert_eq!(restored.bootstrap_ends, [Some(Offset(3))]);
     assert_eq!(bench.position().unwrap().offset, Offset(2));
     assert_eq!(bench.restored("full") + bench.restored("tail"), 2);
 }

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Facts, Unfit};
+use super::{Facts, OffsetMetadata, Unfit};
 use crate::expression::PseudoColumns;
 use crate::format::Format;
-use crate::ids::{Partition, StoreId, SubTopologyId, TaskId, TopicPartition};
+use crate::ids::{Offset, Partition, StoreId, SubTopologyId, TaskId, TopicPartition};
 use crate::log::{Cleanup, TopicDescription};
 use crate::schema::Schema;
 use crate::topology::Plan;
@@ -146,6 +146,20 @@ fn a_table_of_a_union_needs_equal_counts_and_a_mere_union_does_not() {
     assert!(matches!(&learn(&table, &topics).unwrap_err()[..], [Unfit::NotCoPartitioned { .. }]));
     let union = plan(both(Some(0)), vec![node(0, "all", OperatorPlan::Project(Vec::new()))]);
     assert!(learn(&union, &topics).is_ok());
+}
+
+#[test]
+fn offset_metadata_is_read_as_it_was_written() {
+    let endpoint = || Some("host:8088".to_string());
+    for (metadata, text) in [
+        (OffsetMetadata::default(), ""),
+        (OffsetMetadata { endpoint: endpoint(), bootstrap_end: None }, "host:8088"),
+        (OffsetMetadata { endpoint: endpoint(), bootstrap_end: Some(Offset(7)) }, "host:8088;bootstrap=7"),
+        (OffsetMetadata { endpoint: None, bootstrap_end: Some(Offset(7)) }, ";bootstrap=7"),
+    ] {
+        assert_eq!(metadata.to_string(), text);
+        assert_eq!(OffsetMetadata::parse(text), metadata);
+    }
 }
 
 #[test]
