@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use crate::ids::TaskId;
-use crate::log::{self, Group, GroupMetadata, OffsetCommit};
+use crate::log::{Group, GroupMetadata};
 
 /// See the module.
 #[derive(Debug)]

@@ -495,21 +495,15 @@ impl Worker {
         let offsets: Vec<OffsetCommit> = staged.iter().flat_map(|(_, staged)| staged.offsets.clone()).collect();
         let tasks: Vec<TaskId> = staged.iter().map(|(id, _)| *id).collect();
         self.outbox.begin().map_err(log_trouble)?;
-        let exactly_once = self.settings.transactional_id.is_some();
         let producer = self.outbox.producer();
-        let committed = self.settings.ownership.for_commit(&tasks, self.epoch, |group| {
-            let committed = producer.commit(&offsets, group)?;
-            Ok((committed, group.clone()))
-        });
-        let (ends, group) = match committed {
+        let committed =
+            self.settings.ownership.for_commit(&tasks, self.epoch, |group| producer.commit(&offsets, group));
+        let ends = match committed {
             Ok(Ok(committed)) => committed,
             Ok(Err(failure)) => return Err(self.commit_failed(&failure, &tasks)),
             Err(not_owner) => return Err(not_owned(not_owner)),
         };
         self.outbox.ended();
-        if !exactly_once {
-            self.settings.ownership.commit_offsets(&offsets, &group).map_err(log_trouble)?;
-        }
         let partitions = ends.ends.len() + offsets.len();
         self.settings
             .backend

@@ -385,3 +385,133 @@ pub fn row_bytes(row: &[Value]) -> usize {
             })
             .sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::{Partition, StoreId};
+    use crate::schema::{Column, Schema, Type};
+    use crate::store::memory::Memory;
+    use crate::store::{RowWrite, WriteBatch};
+
+    const AT: StorePartition = StorePartition { store: StoreId(0), partition: Partition(0) };
+
+    #[derive(Clone, Debug)]
+    enum Operation {
+        Put(u8, i64),
+        Delete(u8),
+        Get(u8),
+        Keys(u8, u8),
+        Commit,
+        Rollback,
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        prop_oneof![
+            4 => (0..40_u8, any::<i64>()).prop_map(|(key, value)| Operation::Put(key, value)),
+            2 => (0..40_u8).prop_map(Operation::Delete),
+            3 => (0..40_u8).prop_map(Operation::Get),
+            2 => (0..40_u8, 0..40_u8).prop_map(|(from, to)| Operation::Keys(from, to)),
+            1 => Just(Operation::Commit),
+            1 => Just(Operation::Rollback),
+        ]
+    }
+
+    fn table(backend: &SharedBackend, budget_bytes: usize) -> Table {
+        let schema = Schema::new([Column::new("value", Type::Bigint, false)]);
+        Table::new(AT, backend.clone(), RowCodec::only(1, schema), Access::ByKeyAndRange, budget_bytes)
+    }
+
+    fn commit(table: &mut Table, backend: &SharedBackend) {
+        let mut batch = WriteBatch::default();
+        table
+            .stage(|key, value| {
+                batch.rows.push(RowWrite { at: AT, key: key.into(), value: value.map(Into::into) });
+                Ok::<(), Error>(())
+            })
+            .unwrap();
+        backend.write(batch).unwrap();
+        table.committed();
+    }
+
+    fn value(stored: Option<&Stored>) -> Option<i64> {
+        stored.map(|stored| match stored.row[..] {
+            [Value::Bigint(value)] => value,
+            ref other => panic!("{other:?}"),
+        })
+    }
+
+    proptest! {
+        /// Whatever is evicted, committed or rolled back in between, reads see what a plain map would.
+        #[test]
+        fn the_cache_reads_like_a_map_with_commits_and_rollbacks(
+            operations in proptest::collection::vec(operation(), 1..200),
+            budget_bytes in prop_oneof![Just(0_usize), Just(800), Just(1 << 20)],
+        ) {
+            let backend: SharedBackend = Arc::new(Memory::new());
+            let mut table = table(&backend, budget_bytes);
+            let (mut committed, mut current) = (BTreeMap::new(), BTreeMap::new());
+            for operation in operations {
+                match operation {
+                    Operation::Put(key, value) => {
+                        let id = table.entry(&[key]).unwrap();
+                        table.put(id, Stored { row: vec![Value::Bigint(value)], time: EventTime(value) });
+                        current.insert(key, value);
+                    }
+                    Operation::Delete(key) => {
+                        let id = table.entry(&[key]).unwrap();
+                        table.delete(id);
+                        current.remove(&key);
+                    }
+                    Operation::Get(key) => {
+                        prop_assert_eq!(value(table.get(&[key]).unwrap()), current.get(&key).copied());
+                    }
+                    Operation::Keys(from, to) => {
+                        let (from, to) = (from.min(to), from.max(to));
+                        let range = KeyRange { from: &[from], to: Some(&[to]) };
+                        let keys: Vec<u8> =
+                            table.keys(range, usize::MAX).unwrap().iter().map(|key| key[0]).collect();
+                        let expected: Vec<u8> = current.range(from..to).map(|(key, _)| *key).collect();
+                        prop_assert_eq!(keys, expected);
+                    }
+                    Operation::Commit => {
+                        for number in 0..table.dirty_len() {
+                            let dirty = table.dirty(number);
+                            let key = dirty.key[0];
+                            prop_assert_eq!(value(dirty.before), committed.get(&key).copied());
+                            prop_assert_eq!(value(dirty.after), current.get(&key).copied());
+                        }
+                        commit(&mut table, &backend);
+                        committed.clone_from(&current);
+                    }
+                    Operation::Rollback => {
+                        table.rollback();
+                        current.clone_from(&committed);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn clean_rows_are_evicted_down_to_the_budget_and_dirty_ones_never() {
+        let backend: SharedBackend = Arc::new(Memory::new());
+        let mut table = table(&backend, 2_000);
+        for key in 0..200_u8 {
+            let id = table.entry(&[key]).unwrap();
+            table.put(id, Stored { row: vec![Value::Bigint(i64::from(key))], time: EventTime(0) });
+        }
+        assert_eq!(table.dirty_len(), 200);
+        commit(&mut table, &backend);
+        assert!(table.bytes <= 2_000, "{} bytes", table.bytes);
+        for key in 0..200_u8 {
+            assert_eq!(value(table.get(&[key]).unwrap()), Some(i64::from(key)));
+        }
+        assert!(table.misses() > 150, "{} misses", table.misses());
+    }
+}
