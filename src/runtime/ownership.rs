@@ -88,16 +88,6 @@ impl Ownership {
         }
     }
 
-    /// Commits offsets through the group itself (`at_least_once`), with the metadata that the commit was checked under.
-    pub fn commit_offsets(&self, offsets: &[OffsetCommit], metadata: &GroupMetadata) -> Result<(), log::Error> {
-        // Called within `for_commit`: a writer that waits must not come between.
-        let group = self.state.read_recursive().group.clone();
-        match group {
-            Some(group) => group.commit(offsets, metadata),
-            None => Err(log::Error::StaleGeneration { reason: "the membership has ended".to_owned() }),
-        }
-    }
-
     /// What goes into the offset metadata of a task's representative partition; of its other inputs it is empty.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
