@@ -52,7 +52,7 @@ struct Model {
 impl Case {
     fn new(name: &str) -> Self {
         let kafka = Kafka::new(broker::shared());
-        let name = format!("{name}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        let name = format!("{name}_{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
         kafka.create(&format!("{name}.events"), PARTITIONS, Cleanup::Delete);
         for output in ["totals", "recent", "windows"] {
             kafka.create(&format!("{name}.{output}"), PARTITIONS, Cleanup::Delete);
