@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::output::{Failure, note};
+use super::output::Failure;
 
 /// Shared by everybody who has to end when it is asked for.
 #[derive(Clone, Debug)]
@@ -33,10 +33,10 @@ impl Stop {
         let listener = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for _signal in signals.forever() {
                 if stopping.is_stopped() {
-                    note("stopped at once; what was not committed will be read again");
+                    tracing::warn!("stopped at once; what was not committed will be read again");
                     std::process::exit(1);
                 }
-                note("stopping: committing what is under way (a second signal stops at once)");
+                tracing::warn!("stopping: what is under way is committed; a second signal ends the process at once");
                 stopping.stop();
             }
         });

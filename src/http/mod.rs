@@ -24,6 +24,8 @@ mod status;
 mod tables;
 
 #[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

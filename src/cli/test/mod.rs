@@ -10,7 +10,7 @@ mod session;
 
 use std::path::PathBuf;
 
-use super::output::{Colour, Failure, colours, note, print};
+use super::output::{Colour, Failure, colours, print};
 use super::topology::load;
 use super::{Exit, dev};
 use crate::clock::SystemClock;
@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         let tests: Vec<&TestCase> = loaded.document.tests.iter().filter(wanted).collect();
         if tests.is_empty() {
             let why = if loaded.document.tests.is_empty() { "there are no tests" } else { "no test has such a name" };
-            note(&format!("  {why}"));
+            print(&format!("  {why}\n"))?;
         }
         for test in tests {
             if report(&loaded, test)? { tally.passed += 1 } else { tally.failed += 1 }
