@@ -12,17 +12,17 @@ pub mod value;
 // L1: pure, then stores and logs
 pub mod expression;
 pub mod format;
-pub mod store;
 pub mod log;
+pub mod store;
 // L2: plan
-pub mod topology;
 pub mod operator;
+pub mod topology;
 // L3: tasks
 pub mod task;
 // L4: what runs them
 pub mod runtime;
 // L5: edges
-pub mod settings;
 pub mod cli;
 pub mod http;
+pub mod settings;
 pub mod telemetry;

@@ -13,7 +13,10 @@ pub enum Type {
     Bigint,
     Double,
     /// `precision` digits in all (1 to 38), `scale` of them after the point.
-    Decimal { precision: u8, scale: u8 },
+    Decimal {
+        precision: u8,
+        scale: u8,
+    },
     String,
     Bytes,
     Date,

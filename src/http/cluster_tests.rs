@@ -27,7 +27,7 @@ use crate::store::memory::Memory;
 use crate::topology::{Plan, load_text};
 
 const PARTITIONS: u32 = 4;
-const TOPOLOGY: &str = r#"
+const TOPOLOGY: &str = r"
 version: 1
 name: spending
 streams:
@@ -48,7 +48,7 @@ steps:
     window: {type: tumbling, size: 1h}
     group_by: account
     aggregate: {n: COUNT(*)}
-"#;
+";
 
 struct Node {
     instance: Instance,
@@ -193,7 +193,7 @@ fn accounts() -> Vec<String> {
 }
 
 fn payments(accounts: &[String]) -> Vec<(&str, i64, i64)> {
-    accounts.iter().enumerate().map(|(number, account)| (&**account, number as i64, 1_000)).collect()
+    accounts.iter().enumerate().map(|(number, account)| (&**account, i64::try_from(number).unwrap(), 1_000)).collect()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{Context, Datum, Failure, deliver};
 use crate::expression::{Env, Expression, order};
 use crate::ids::{EventTime, StoreId};
 use crate::row::Row;
-use crate::store::cache::Stored;
+use crate::store::cache::{Expired, Stored};
 use crate::store::key;
 use crate::topology::plan::{Edge, Emit, MaterializePlan, Node, OperatorPlan, Ttl};
 use crate::value::Value;
@@ -162,7 +162,7 @@ pub fn expire(
     limit: usize,
 ) -> Result<bool, Failure> {
     let until = ctx.watermark.saturating_sub(ttl.after_ms);
-    let (keys, done) = ctx.stores.table(store).expired(until, limit)?;
+    let Expired { keys, done } = ctx.stores.table(store).expired(until, limit)?;
     for key in keys {
         let table = ctx.stores.table(store);
         let id = table.entry(&key)?;

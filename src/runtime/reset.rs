@@ -89,8 +89,7 @@ pub fn perform(log: &dyn Log, plan: &Plan, state_dir: &Path, removal: &Removal) 
             ["store", name, ..] => removal.stores.iter().any(|store| store == name),
             _ => false,
         };
-        let kept: Vec<String> =
-            state.identity().plan.iter().filter(|line| !is_removed(line)).cloned().collect();
+        let kept: Vec<String> = state.identity().plan.iter().filter(|line| !is_removed(line)).cloned().collect();
         state.keep_plan(&kept)?;
     }
     Ok(())

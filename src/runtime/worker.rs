@@ -250,13 +250,12 @@ impl Worker {
     /// committed will be done again by their next owner.
     pub fn close(&mut self, ids: &[TaskId], how: Closing) -> Turn {
         let mut turn = Turn::default();
-        if how == Closing::Commit && ids.iter().any(|id| self.tasks.contains_key(id)) {
-            if let Err(trouble) = self.commit() {
-                match self.recover(trouble, &mut turn) {
-                    Ok(()) => {}
-                    Err(stop) => tracing::error!(reason = %stop, "commit on closing failed"),
-                }
-            }
+        if how == Closing::Commit
+            && ids.iter().any(|id| self.tasks.contains_key(id))
+            && let Err(trouble) = self.commit()
+            && let Err(stop) = self.recover(trouble, &mut turn)
+        {
+            tracing::error!(reason = %stop, "commit on closing failed");
         }
         let mut uncommitted = false;
         for id in ids {

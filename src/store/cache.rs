@@ -81,6 +81,14 @@ impl std::fmt::Debug for Table {
     }
 }
 
+/// What a look for old rows found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    pub keys: Vec<Box<[u8]>>,
+    /// Whether the end of the table was reached.
+    pub done: bool,
+}
+
 /// Whether a store's keys are scanned in ranges while uncommitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -248,8 +256,8 @@ impl Table {
     }
 
     /// Committed keys whose row's time is at or before `until`: at most `limit` rows are looked at, going on where the
-    /// last call ended. The flag says whether the end of the table was reached.
-    pub fn expired(&mut self, until: EventTime, limit: usize) -> Result<(Vec<Box<[u8]>>, bool), Error> {
+    /// last call ended.
+    pub fn expired(&mut self, until: EventTime, limit: usize) -> Result<Expired, Error> {
         let from = std::mem::take(&mut self.sweep_from);
         let (mut keys, mut seen, mut next, mut failed) = (Vec::new(), 0, Vec::new(), None);
         let codec = &self.codec;
@@ -275,7 +283,7 @@ impl Table {
         }
         let done = next.is_empty();
         self.sweep_from = next;
-        Ok((keys, done))
+        Ok(Expired { keys, done })
     }
 
     /// Bytes of the dirty rows, roughly.

@@ -116,7 +116,7 @@ impl Input {
     }
 
     /// Where the first reading of this table ends, while it goes on.
-    pub fn bootstrap_end(&self) -> Option<Offset> {
+    pub fn bootstrapping_to(&self) -> Option<Offset> {
         self.bootstrap
     }
 

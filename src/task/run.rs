@@ -361,7 +361,7 @@ impl Task {
                 offset: input.position(),
                 metadata: OffsetMetadata {
                     endpoint: (input.partition == representative).then(|| endpoint.to_owned()),
-                    bootstrap_end: input.bootstrap_end(),
+                    bootstrap_end: input.bootstrapping_to(),
                 }
                 .to_string(),
             })

@@ -364,6 +364,7 @@ pub struct SinkPlan {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a yes or no of the language")]
 pub struct SinkRule {
     pub topic: TopicName,
     pub condition: Option<Expression>,

@@ -1,5 +1,6 @@
 //! What several integration tests need.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::cast_possible_truncation, clippy::print_stderr, reason = "tests")]
 
 pub mod broker;
 pub mod cluster;
