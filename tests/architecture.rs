@@ -1,5 +1,7 @@
 //! Which module may name which module and which crate. The direction of the arrows in `ARCHITECTURE.md`, checked.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,7 +65,7 @@ fn modules_use_only_lower_layers() {
             for used in names_after(line, "crate::") {
                 let Some(other) = layers.get(used.as_str()) else { continue };
                 let excepted = EXCEPTIONS.iter().any(|(from, to, _)| path.contains(from) && *to == used);
-                let upward = other > layer || (other == layer && layer > 0);
+                let upward = other > layer || (other == layer && *layer > 0);
                 if used != module && upward && !excepted {
                     wrong.push(format!("{path}:{number}: `{module}` (layer {layer}) uses `{used}` (layer {other})"));
                 }

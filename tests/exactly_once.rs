@@ -1,7 +1,7 @@
 //! Two instances on a real Kafka, killed again and again: the results must equal a model computed here.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
-#![expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "small numbers in tests")]
+#![expect(clippy::cast_possible_truncation, reason = "small numbers in tests")]
 
 mod support;
 
@@ -204,7 +204,7 @@ fn parse_time(text: &str) -> i64 {
 
 fn topology_text(name: &str) -> String {
     format!(
-        r#"
+        r"
 version: 1
 name: {name}
 streams:
@@ -238,7 +238,7 @@ steps:
     aggregate: {{n: COUNT(*)}}
     emit: final
     to: {name}.windows
-"#
+"
     )
 }
 

@@ -1,6 +1,6 @@
 //! Whole topologies over the embedded log, one turn at a time: what goes in, what must come out.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::sync::Arc;
 use std::time::Duration;
