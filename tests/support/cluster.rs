@@ -65,7 +65,7 @@ impl Kafka {
         }
         let mut rows = Vec::new();
         let mut done = vec![false; partitions.len()];
-        eventually("a topic read to its end", Duration::from_secs(60), || {
+        eventually("a topic read to its end", Duration::from_mins(1), || {
             let mut events = Vec::new();
             fetcher.fetch(&mut events, 100_000, Duration::from_millis(50)).unwrap();
             for event in events {
@@ -127,7 +127,7 @@ impl Feeder {
 
     /// Returns when the broker has everything.
     pub fn flush(&mut self) {
-        eventually("records acknowledged", Duration::from_secs(60), || {
+        eventually("records acknowledged", Duration::from_mins(1), || {
             self.producer.poll(Duration::from_millis(20));
             (self.producer.queued_bytes() == 0).then_some(())
         });
@@ -219,7 +219,7 @@ impl Instance {
 
     pub fn wait_ready(&mut self) {
         let log_file = self.log_file.clone();
-        eventually(&format!("readiness; see {}", log_file.display()), Duration::from_secs(60), || {
+        eventually(&format!("readiness; see {}", log_file.display()), Duration::from_mins(1), || {
             assert!(self.is_running(), "it has ended:\n{}", std::fs::read_to_string(&log_file).unwrap_or_default());
             self.get("/readyz").filter(|(status, _)| *status == 200).map(|_| ())
         });

@@ -1,0 +1,203 @@
+//! What was measured, as a table and as JSON.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::floor::Program;
+use crate::input::{ACCOUNTS, PARTITIONS};
+use crate::latency::{Latency, RATE};
+use crate::pace::{Pace, Stretch};
+use crate::support::broker;
+use crate::workload::{Guarantee, Workload};
+
+#[derive(Debug, Default)]
+pub struct Report {
+    pub records: u64,
+    pub record_bytes: f64,
+    pub floors: Vec<(Program, Pace)>,
+    pub paces: Vec<(Workload, Pace)>,
+    pub latencies: Vec<(Guarantee, Latency)>,
+}
+
+impl Report {
+    fn floor_of(&self, workload: Workload) -> Option<&Pace> {
+        self.floors.iter().find(|(program, _)| *program == workload.floor()).map(|(_, pace)| pace)
+    }
+
+    pub fn print(&self) {
+        println!();
+        println!(
+            "{} records of {:.0} bytes, {PARTITIONS} partitions, {ACCOUNTS} keys, one worker, exactly once; {}",
+            self.records,
+            self.record_bytes,
+            Machine::look().line()
+        );
+        println!();
+        println!(
+            "| | records/s | us CPU/record | whole: records/s | us CPU/record | peak RSS MB | first result s | pace of floor | CPU of floor |"
+        );
+        println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
+        for (program, pace) in &self.floors {
+            println!("| floor: {} {} |", program.name(), columns(pace, None));
+        }
+        for (workload, pace) in &self.paces {
+            println!("| {} {} |", workload.name(), columns(pace, self.floor_of(*workload)));
+        }
+        if self.latencies.is_empty() {
+            return;
+        }
+        println!();
+        println!("Produce to committed, pipe at {RATE} records/s:");
+        println!();
+        println!("| | p50 ms | p99 ms | longest ms | commits/s | CPU of a core |");
+        println!("|---|---:|---:|---:|---:|---:|");
+        for (guarantee, latency) in &self.latencies {
+            println!(
+                "| {} | {:.1} | {:.1} | {:.1} | {:.0} | {:.0} % |",
+                guarantee.name(),
+                millis(latency.p50),
+                millis(latency.p99),
+                millis(latency.longest),
+                latency.commits_per_second,
+                latency.cpu * 100.0
+            );
+        }
+    }
+
+    /// Writes `bench.json` to the target directory; returns its path.
+    pub fn write(&self) -> PathBuf {
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
+        fs::create_dir_all(&target).unwrap();
+        let path = target.join("bench.json");
+        fs::write(&path, serde_json::to_string_pretty(&self.json()).unwrap() + "\n").unwrap();
+        path
+    }
+
+    fn json(&self) -> Value {
+        let floors: Vec<Value> = self.floors.iter().map(|(program, pace)| pace_json(program.name(), pace)).collect();
+        let workloads: Vec<Value> = self
+            .paces
+            .iter()
+            .map(|(workload, pace)| {
+                let mut row = pace_json(workload.name(), pace);
+                if let Some(floor) = self.floor_of(*workload) {
+                    row["floor"] = json!(workload.floor().name());
+                    row["pace_ratio"] = json!(pace_ratio(pace, floor));
+                    row["cpu_ratio"] = json!(cpu_ratio(pace, floor));
+                }
+                row
+            })
+            .collect();
+        let latencies: Vec<Value> = self
+            .latencies
+            .iter()
+            .map(|(guarantee, latency)| {
+                json!({
+                    "guarantee": guarantee.name(),
+                    "records_per_second": RATE,
+                    "results": latency.results,
+                    "p50_ms": millis(latency.p50),
+                    "p99_ms": millis(latency.p99),
+                    "longest_ms": millis(latency.longest),
+                    "commits_per_second": latency.commits_per_second,
+                    "cpu_of_a_core": latency.cpu,
+                })
+            })
+            .collect();
+        let machine = Machine::look();
+        json!({
+            "at": jiff::Timestamp::now().to_string(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "kafka": machine.kafka,
+            "cores": machine.cores,
+            "memory_bytes": machine.memory_bytes,
+            "load_average": machine.load,
+            "records": self.records,
+            "record_bytes": self.record_bytes,
+            "partitions": PARTITIONS,
+            "keys": ACCOUNTS,
+            "floors": floors,
+            "workloads": workloads,
+            "latencies": latencies,
+        })
+    }
+}
+
+fn columns(pace: &Pace, floor: Option<&Pace>) -> String {
+    let stretch =
+        |stretch: &Stretch| format!("| {:.0} | {:.2}", stretch.records_per_second(), stretch.cpu_micros_per_record());
+    let ratios = floor.map_or("| | ".to_owned(), |floor| {
+        format!("| {:.0} % | {:.1}x", pace_ratio(pace, floor) * 100.0, cpu_ratio(pace, floor))
+    });
+    let (steady, whole) = (stretch(&pace.steady), stretch(&pace.whole));
+    let megabytes = pace.peak_resident_bytes as f64 / 1e6;
+    format!("{steady} {whole} | {megabytes:.0} | {:.2} {ratios}", pace.first_result.as_secs_f64())
+}
+
+fn pace_json(name: &str, pace: &Pace) -> Value {
+    let stretch = |stretch: &Stretch| {
+        json!({
+            "records": stretch.records,
+            "seconds": stretch.took.as_secs_f64(),
+            "records_per_second": stretch.records_per_second(),
+            "cpu_us_per_record": stretch.cpu_micros_per_record(),
+        })
+    };
+    json!({
+        "name": name,
+        "steady": stretch(&pace.steady),
+        "whole": stretch(&pace.whole),
+        "peak_rss_bytes": pace.peak_resident_bytes,
+        "first_result_seconds": pace.first_result.as_secs_f64(),
+    })
+}
+
+/// In the steady state.
+fn pace_ratio(pace: &Pace, floor: &Pace) -> f64 {
+    pace.steady.records_per_second() / floor.steady.records_per_second()
+}
+
+fn cpu_ratio(pace: &Pace, floor: &Pace) -> f64 {
+    pace.steady.cpu_micros_per_record() / floor.steady.cpu_micros_per_record()
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+struct Machine {
+    cores: usize,
+    memory_bytes: u64,
+    /// Of one, five and fifteen minutes; the benchmark's own load is part of it.
+    load: String,
+    kafka: String,
+}
+
+impl Machine {
+    fn look() -> Self {
+        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let kilobytes = memory.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        Self {
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            memory_bytes: kilobytes.unwrap_or(0) * 1024,
+            load: load.split(' ').take(3).collect::<Vec<_>>().join(" "),
+            kafka: std::env::var("SIDESTREAM_TEST_BROKERS")
+                .map_or_else(|_| broker::VERSION.to_owned(), |brokers| format!("at {brokers}")),
+        }
+    }
+
+    fn line(&self) -> String {
+        format!(
+            "{} cores, {:.0} GB, load {}, Kafka {} on the same machine",
+            self.cores,
+            self.memory_bytes as f64 / 1e9,
+            self.load,
+            self.kafka
+        )
+    }
+}

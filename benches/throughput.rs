@@ -1,0 +1,205 @@
+//! `cargo bench --bench throughput`: the product on a real Kafka, beside bare client loops that do the same work.
+//!
+//! 1. A broker on this machine; one topic of transactions, one of accounts.
+//! 2. The floor programs, then each workload with `sidestream run`: one after the other, each a process of its own that is
+//!    alone with the broker, over the same input.
+//! 3. Latency of the pipe at a steady rate, exactly once and at least once.
+//! 4. A table, and `bench.json` in the target directory.
+//!
+//! `SIDESTREAM_BENCH_RECORDS` (3000000) and `SIDESTREAM_BENCH` (a list of pipe, keyed, tumbling, join, latency) choose.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that fails has no result")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it reports to whoever started it")]
+#![expect(clippy::disallowed_methods, reason = "real time is what is measured")]
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters and shares")]
+
+mod client;
+mod floor;
+mod input;
+mod latency;
+mod pace;
+mod process;
+mod report;
+#[path = "../tests/support/mod.rs"]
+mod support;
+mod workload;
+
+use std::time::Duration;
+
+use sidestream::ids::{Offset, Partition, TopicName, TopicPartition};
+use sidestream::log::{Cleanup, Log, OffsetQuery};
+
+use floor::Program;
+use input::PARTITIONS;
+use pace::Pace;
+use process::Process;
+use report::Report;
+use support::cluster::Kafka;
+use support::{broker, eventually};
+use workload::{Guarantee, Topics, Workload};
+
+const DEFAULT_RECORDS: u64 = 3_000_000;
+const INPUT: &str = "bench.transactions";
+const ACCOUNTS: &str = "bench.accounts";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("floor") => floor::run(&floor::Arguments::from_command_line(&arguments[1..])),
+        _ if arguments.iter().any(|argument| argument == "--bench") => Bench::new().run(),
+        _ => println!("a benchmark, not a test: cargo bench --bench throughput"),
+    }
+}
+
+/// One run of everything that is asked for.
+struct Bench {
+    kafka: Kafka,
+    records: u64,
+    chosen: Vec<String>,
+    directory: tempfile::TempDir,
+    /// Makes names of topics and applications that no other run on this broker has.
+    run: String,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let records = std::env::var("SIDESTREAM_BENCH_RECORDS").map_or(DEFAULT_RECORDS, |text| text.parse().unwrap());
+        let chosen =
+            std::env::var("SIDESTREAM_BENCH").unwrap_or_else(|_| "pipe,keyed,tumbling,join,latency".to_owned());
+        let chosen: Vec<String> = chosen.split(',').map(|name| name.trim().to_owned()).collect();
+        let known = |name: &String| name == "latency" || Workload::ALL.iter().any(|workload| workload.name() == name);
+        assert!(chosen.iter().all(known), "SIDESTREAM_BENCH is a list of pipe, keyed, tumbling, join, latency");
+        Self {
+            kafka: Kafka::new(broker::shared()),
+            records,
+            chosen,
+            directory: tempfile::tempdir().unwrap(),
+            run: uuid::Uuid::new_v4().simple().to_string()[..6].to_owned(),
+        }
+    }
+
+    fn run(&self) {
+        let mut report = Report { records: self.records, ..Report::default() };
+        let workloads: Vec<Workload> =
+            Workload::ALL.into_iter().filter(|workload| self.is_chosen(workload.name())).collect();
+        if !workloads.is_empty() {
+            report.record_bytes = self.fill(&workloads);
+        }
+        for program in [Program::Pipe, Program::Keyed] {
+            if workloads.iter().any(|workload| workload.floor() == program) {
+                eprintln!("floor: {}", program.name());
+                report.floors.push((program, self.measure_floor(program)));
+            }
+        }
+        for workload in workloads {
+            eprintln!("sidestream: {}", workload.name());
+            report.paces.push((workload, self.measure_product(workload)));
+        }
+        if self.is_chosen("latency") {
+            for guarantee in [Guarantee::ExactlyOnce, Guarantee::AtLeastOnce] {
+                eprintln!("latency: {}", guarantee.name());
+                report.latencies.push((guarantee, self.measure_latency(guarantee)));
+            }
+        }
+        report.print();
+        println!("\nwritten to {}", report.write().display());
+    }
+
+    fn is_chosen(&self, name: &str) -> bool {
+        self.chosen.iter().any(|chosen| chosen == name)
+    }
+
+    fn partitions() -> u32 {
+        u32::try_from(PARTITIONS).unwrap()
+    }
+
+    fn name(&self, name: &str) -> String {
+        format!("{name}.{}", self.run)
+    }
+
+    fn fill(&self, workloads: &[Workload]) -> f64 {
+        eprintln!("writing {} records", self.records);
+        let input = self.name(INPUT);
+        self.kafka.create(&input, Self::partitions(), Cleanup::Delete);
+        if workloads.contains(&Workload::Join) {
+            let accounts = self.name(ACCOUNTS);
+            self.kafka.create(&accounts, Self::partitions(), Cleanup::Compact);
+            input::fill_accounts(&self.kafka.brokers, &accounts);
+        }
+        input::fill_transactions(&self.kafka.brokers, &input, self.records)
+    }
+
+    /// Makes the output topics.
+    fn topics(&self, application: &str, input: String) -> Topics {
+        let topics =
+            Topics { input, output: format!("{application}.out"), changelog: format!("{application}.changelog") };
+        self.kafka.create(&topics.output, Self::partitions(), Cleanup::Delete);
+        topics
+    }
+
+    fn measure_floor(&self, program: Program) -> Pace {
+        let application = self.name(&format!("floor.{}", program.name()));
+        let topics = self.topics(&application, self.name(INPUT));
+        self.kafka.create(&topics.changelog, Self::partitions(), Cleanup::Compact);
+        let directory = self.directory.path().join(&application);
+        std::fs::create_dir_all(&directory).unwrap();
+        let output = pace::reader(&self.kafka.brokers, &topics.output);
+        let arguments = floor::Arguments {
+            program,
+            brokers: self.kafka.brokers.clone(),
+            topics,
+            application,
+            records: self.records,
+            state_dir: directory.join("state").display().to_string(),
+        };
+        let mut process = Process::floor(&arguments.to_command_line(), &directory);
+        let pace = pace::measure(&mut process, self.records, output, || true);
+        std::fs::remove_dir_all(directory).unwrap();
+        pace
+    }
+
+    fn measure_product(&self, workload: Workload) -> Pace {
+        let application = self.name(&format!("bench.{}", workload.name()));
+        let topics = self.topics(&application, self.name(INPUT));
+        let mut process = self.start(workload, &application, Guarantee::ExactlyOnce, &topics);
+        let output = pace::reader(&self.kafka.brokers, &topics.output);
+        let pace = pace::measure(&mut process, self.records, output, || self.is_committed(&application, &topics.input));
+        process.end();
+        std::fs::remove_dir_all(self.directory.path().join(application)).unwrap();
+        pace
+    }
+
+    fn measure_latency(&self, guarantee: Guarantee) -> latency::Latency {
+        let application = self.name(&format!("bench.latency.{}", guarantee.name()));
+        let topics = self.topics(&application, format!("{application}.in"));
+        self.kafka.create(&topics.input, Self::partitions(), Cleanup::Delete);
+        let mut process = self.start(Workload::Pipe, &application, guarantee, &topics);
+        eventually("readiness", Duration::from_secs(30), || {
+            process.assert_alive();
+            process.is_ready().then_some(())
+        });
+        let output = pace::reader(&self.kafka.brokers, &topics.output);
+        let latency = latency::measure(&mut process, &self.kafka.brokers, &topics.input, output);
+        process.end();
+        latency
+    }
+
+    fn start(&self, workload: Workload, application: &str, guarantee: Guarantee, topics: &Topics) -> Process {
+        let directory = self.directory.path().join(application);
+        std::fs::create_dir_all(&directory).unwrap();
+        let topology = directory.join("topology.yaml");
+        let text = workload.topology(application, guarantee, topics, &self.name(ACCOUNTS));
+        std::fs::write(&topology, text).unwrap();
+        Process::product(&self.kafka.brokers, &topology, &directory, &topics.input)
+    }
+
+    /// Whether the application's offsets are at the end of the topic.
+    fn is_committed(&self, application: &str, topic: &str) -> bool {
+        let partitions: Vec<TopicPartition> = (0..Self::partitions())
+            .map(|number| TopicPartition::new(TopicName::new(topic), Partition(number)))
+            .collect();
+        let ends = self.kafka.log.offsets(OffsetQuery::End, &partitions).unwrap();
+        let Ok(committed) = self.kafka.log.committed(application, &partitions) else { return false };
+        let offset = |committed: Option<sidestream::log::CommittedOffset>| committed.map_or(Offset::ZERO, |c| c.offset);
+        committed.into_iter().map(offset).eq(ends)
+    }
+}
