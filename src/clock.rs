@@ -53,6 +53,11 @@ impl ManualClock {
         Arc::new(Self { wall_micros: AtomicI64::new(wall_micros), monotonic_micros: AtomicU64::new(0) })
     }
 
+    /// Moves the wall clock on to this time, if it is later; no time passes by that.
+    pub fn advance_wall_to(&self, wall_micros: i64) {
+        self.wall_micros.fetch_max(wall_micros, Ordering::SeqCst);
+    }
+
     pub fn advance(&self, by: Duration) {
         let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
         self.monotonic_micros.fetch_add(micros, Ordering::SeqCst);

@@ -14,6 +14,7 @@ mod output;
 mod record;
 mod reset;
 mod run;
+mod schema;
 mod scratch;
 mod settings;
 mod stop;
@@ -63,6 +64,7 @@ enum Command {
     Check(check::Arguments),
     Graph(graph::Arguments),
     Reset(reset::Arguments),
+    Schema(schema::Arguments),
 }
 
 /// Runs the command that the process was started with.
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Graph(arguments) => graph::run(&arguments),
         Command::Reset(arguments) => reset::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
     };
     exit.unwrap_or_else(|failure| {
         output::failure(&failure);

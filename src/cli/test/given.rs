@@ -27,7 +27,7 @@ pub struct GivenRecord {
     pub headers: Vec<Header>,
 }
 
-/// The records of one entry. `now` is the record timestamp where the entry has none.
+/// The records of one entry. Where it says no record timestamp, that is the event time; `now` where there is none either.
 pub fn records(plan: &Plan, given: &GivenRecords, now: EventTime) -> Result<Vec<GivenRecord>, String> {
     let name = &given.source.text;
     let (source, reader) = source_of(plan, name).ok_or_else(|| format!("there is no stream or table `{name}`"))?;
@@ -35,16 +35,13 @@ pub fn records(plan: &Plan, given: &GivenRecords, now: EventTime) -> Result<Vec<
     let time_column = reader.timestamp.as_ref().and_then(crate::expression::Expression::as_column);
     let time_column = time_column.and_then(|slot| reader.schema.columns().get(slot)).map(|column| &*column.name);
     let every_ms = given.every.map_or(0, |every| i64::try_from(every.as_millis()).unwrap_or(i64::MAX));
-    let start = match &given.timestamp {
-        Some(timestamp) => instant(timestamp)?,
-        None => now,
-    };
+    let said = given.timestamp.as_ref().map(instant).transpose()?;
 
     (0..given.repeat)
         .map(|index| {
             let shift = every_ms.saturating_mul(i64::try_from(index).unwrap_or(i64::MAX));
             let key = given.key.as_ref().map(|key| repetition(key, index));
-            let timestamp = start.saturating_add(shift);
+            let timestamp = said.unwrap_or(now).saturating_add(shift);
             let mut event_time = timestamp;
             let bytes = match (&given.value, given.delete) {
                 (Some(value), false) => {
@@ -63,6 +60,8 @@ pub fn records(plan: &Plan, given: &GivenRecords, now: EventTime) -> Result<Vec<
                     writer.tombstone(&key.ok_or("a deletion needs a `key`")?)?
                 }
             };
+            // A record is produced when it happens, unless the test says otherwise.
+            let timestamp = if said.is_some() { timestamp } else { event_time };
             let header = |(name, value): &(String, String)| Header {
                 name: Box::from(&**name),
                 value: Some(Box::from(value.as_bytes())),

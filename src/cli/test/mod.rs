@@ -263,6 +263,24 @@ tests:
     }
 
     #[test]
+    fn a_record_from_the_future_is_one_that_was_produced_before_its_event_time() {
+        let topology = TOPOLOGY.replace("timestamp: at", "timestamp: at\n    watermark: {max_ahead: 1h}");
+        let tests = r#"
+tests:
+  - name: ahead
+    given:
+      - {stream: transactions, value: {account: c1, amount: 1, at: "2026-01-01T00:00:00Z"}}
+      - {stream: transactions, value: {account: c1, amount: 1, at: "2026-01-01T12:00:00Z"}}
+      - {stream: transactions, timestamp: "2026-01-01T12:00:00Z", value: {account: c1, amount: 1, at: "2026-01-01T14:00:00Z"}}
+    expect:
+      - {table: spend, rows: [{account: c1, n: 2}]}
+      - {topic: payments.dead-letters, count: 1}
+"#;
+        let loaded = load_text("payments.yaml", &topology, Some(("payments.test.yaml", tests)), &|_| None).unwrap();
+        assert_eq!(run_test(&loaded, &loaded.document.tests[0]), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_fault_that_never_strikes_is_a_failure() {
         let complaints = complaints(
             "tests:\n  - name: too few\n    given:\n      - {stream: transactions, value: {account: c1, amount: 2, at: 0}}\n    \

@@ -180,6 +180,8 @@ impl Session {
             self.reached = self.reached.max(record.event_time);
             self.now = self.now.max(record.timestamp);
         }
+        // They are read no earlier than they were produced.
+        self.clock.advance_wall_to(self.now.micros());
         self.settle()
     }
 
@@ -192,6 +194,7 @@ impl Session {
         let from = if reached == EventTime::MIN { self.now } else { reached };
         self.reached = from.saturating_add(by);
         self.now = self.now.saturating_add(by);
+        self.clock.advance_wall_to(self.now.micros());
         for process in &mut self.processes {
             for worker in process.instance.workers() {
                 worker.advance_event_time(self.reached).map_err(Failure::new)?;
