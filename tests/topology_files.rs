@@ -189,3 +189,69 @@ fn the_schema_for_editors_refuses_what_the_language_refuses() {
         assert!(!violations(&schema, &value, &schema, "").is_empty(), "{name} fits the schema");
     }
 }
+
+/// A cheap sequence of numbers that is the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % limit.max(1)
+    }
+}
+
+#[test]
+fn a_damaged_file_is_reported_and_never_a_panic() {
+    let pieces =
+        ["ö", "'", "\"", "{", "}", "[", ",", ": ", "\n", " #", "(", ")", "${", "&a ", "*a", "- ", "\t", "|\n", "NULL"];
+    let mut numbers = Numbers(7);
+    for path in files("topologies", "yaml").into_iter().chain(files("tests/plans", "yaml")) {
+        let text: Vec<char> = fs::read_to_string(&path).unwrap().chars().collect();
+        for _ in 0..60 {
+            let mut damaged = text.clone();
+            for _ in 0..=numbers.below(3) {
+                let at = numbers.below(damaged.len());
+                match numbers.below(3) {
+                    0 => {
+                        damaged.remove(at);
+                    }
+                    1 => {
+                        let piece = pieces[numbers.below(pieces.len())];
+                        damaged.splice(at..at, piece.chars());
+                    }
+                    _ => {
+                        let end = (at + numbers.below(40)).min(damaged.len());
+                        damaged.drain(at..end);
+                    }
+                }
+            }
+            let damaged: String = damaged.into_iter().collect();
+            let said = match load_text("damaged.yaml", &damaged, None, &no_environment) {
+                Ok(loaded) => loaded.warnings,
+                Err(diagnostics) => diagnostics,
+            };
+            for look in [Look::Plain, Look::Terminal] {
+                let rendered = said.render(look);
+                assert!(!rendered.is_empty(), "{damaged}");
+            }
+        }
+    }
+}
+
+#[test]
+fn whole_topologies_in_the_documents_load() {
+    let mut whole = 0;
+    for name in ["docs/language.md", "README.md"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+        for block in text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            if !block.contains("version: 1\n") {
+                continue;
+            }
+            whole += 1;
+            if let Err(diagnostics) = load_text(name, block, None, &no_environment) {
+                panic!("{diagnostics}");
+            }
+        }
+    }
+    assert!(whole >= 1, "no document shows a whole topology");
+}

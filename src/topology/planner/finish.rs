@@ -8,6 +8,7 @@ use super::draft::Region;
 use crate::expression::{Expression, PseudoColumns};
 use crate::ids::{StoreId, SubTopologyId, TopicName};
 use crate::schema::Schema;
+use crate::topology::diagnostic::Code;
 use crate::topology::plan::{
     BackendKind, ChangelogPlan, Edge, Fingerprint, InternalTopic, InternalTopicKind, Late, Node, NodeId, OperatorPlan,
     Plan, Port, Reader, ReaderKind, RepartitionSource, SourcePlan, StoreKind, StorePlan, SubTopology,
@@ -42,6 +43,14 @@ impl Planner<'_> {
         }
         let dead_letters = TopicName::new(format!("{name}.dead-letters"));
         let internal_topics = self.internal_topics(&stores, &dead_letters, &id_of);
+        for topic in &internal_topics {
+            if topic.name.as_str().len() > LONGEST_TOPIC {
+                let message = format!("the internal topic `{}` has a longer name than Kafka allows", topic.name);
+                let help = "shorten the topology's name or the step's";
+                let span = self.document.name.span.clone();
+                self.error(Code::BadName, &span, message, Some(help));
+            }
+        }
         let mut tables = std::mem::take(&mut self.tables);
         tables.sort_by(|a, b| a.name.cmp(&b.name));
         let fingerprint = fingerprint(&sub_topologies, &stores);
@@ -352,6 +361,9 @@ impl Need {
         need
     }
 }
+
+/// Kafka's limit for the name of a topic.
+const LONGEST_TOPIC: usize = 249;
 
 /// A late record goes out as its whole row; slots beyond the row's width mean nothing.
 const LATE_COLUMNS: usize = 1024;

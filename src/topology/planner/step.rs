@@ -96,7 +96,10 @@ impl Planner<'_> {
         }
         let as_table = matches!(def.shape.as_ref().map(|shape| &shape.value), Some(AsDef::Table { .. }));
         if let Some(emit) = &def.emit {
-            if !grouped && !as_table {
+            if !grouped && !as_table && emit.value == Emit::Final {
+                let help = "put `emit: final` on the step that has the window";
+                self.not_supported(&emit.span, "`emit: final` on a step without a window", Some(help));
+            } else if !grouped && !as_table {
                 self.error(Code::Clause, &emit.span, "`emit` needs `group_by` or `as: table`", None);
             } else if emit.value == Emit::Final && def.window.is_none() {
                 let help = "only a window closes; use `changes` or `each`";
