@@ -255,3 +255,12 @@ fn whole_topologies_in_the_documents_load() {
     }
     assert!(whole >= 1, "no document shows a whole topology");
 }
+
+#[test]
+fn what_is_planned_does_what_its_tests_say() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans/everything.yaml");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sidestream")).arg("test").arg(path).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("1 passed, 0 failed"), "{said}");
+}
