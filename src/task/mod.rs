@@ -125,6 +125,8 @@ struct TaskInput {
     committed: Offset,
     records: Counter,
     bytes: Counter,
+    /// Records and bytes that the counters have not been told of.
+    uncounted: (u64, u64),
 }
 
 impl Task {
@@ -160,6 +162,7 @@ impl Task {
                     committed: position,
                     records: counters.counter(&metric::RECORDS_READ, &[topic]),
                     bytes: counters.counter(&metric::BYTES_READ, &[topic]),
+                    uncounted: (0, 0),
                     input: Input::new(&sub.sources[source], partition.partition, position, bootstrap, needs),
                 }
             })

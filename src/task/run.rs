@@ -50,6 +50,16 @@ impl Task {
     /// # Errors
     /// Anything but a record error, which is dealt with here: the worker must roll back.
     pub fn process(&mut self, limit: usize, outbox: &mut Outbox, now: Duration) -> Result<Progress, Failure> {
+        let progress = self.process_queued(limit, outbox, now);
+        for input in &mut self.inputs {
+            let (records, bytes) = std::mem::take(&mut input.uncounted);
+            input.records.add(records);
+            input.bytes.add(bytes);
+        }
+        progress
+    }
+
+    fn process_queued(&mut self, limit: usize, outbox: &mut Outbox, now: Duration) -> Result<Progress, Failure> {
         let fetched_at = self.clock.wall_micros();
         for _ in 0..limit {
             let next = match self.choose(fetched_at, now) {
@@ -103,13 +113,10 @@ impl Task {
         self.dirty = true;
         self.processed_since_commit += 1;
         self.last_processed = Some((index, record.offset));
-        self.inputs[index].records.add(1);
-        self.inputs[index].bytes.add(record.size() as u64);
+        self.inputs[index].uncounted.0 += 1;
+        self.inputs[index].uncounted.1 += record.size() as u64;
         let poisoned = !self.poison.is_empty() && self.poison.remove(&(index, record.offset));
-        let sub_index = self.id.sub_topology.0 as usize;
-        let plan = self.plan.clone();
-        let source = &plan.sub_topologies[sub_index].sources[self.inputs[index].source];
-        for number in 0..source.readers.len() {
+        for number in 0..self.inputs[index].input.readers.len() {
             self.process_reader(index, number, &record, poisoned, outbox)?;
         }
         self.advance(outbox)
@@ -124,9 +131,8 @@ impl Task {
         poisoned: bool,
         outbox: &mut Outbox,
     ) -> Result<(), Failure> {
-        let plan = self.plan.clone();
-        let sub = &plan.sub_topologies[self.id.sub_topology.0 as usize];
-        let Self { inputs, stores, nodes, holds, time, rows, counters, id, .. } = self;
+        let Self { plan, inputs, stores, nodes, holds, time, rows, counters, id, .. } = self;
+        let sub = &plan.sub_topologies[id.sub_topology.0 as usize];
         let input = &mut inputs[index].input;
         let reader = &input.readers[number];
         let reader_plan = reader.plan();

@@ -200,7 +200,11 @@ impl View {
             Phase::Running => Readiness { ready: true, reasons: Vec::new(), degraded: notes },
             Phase::Starting => {
                 if notes.is_empty() {
-                    notes.push(self.note(Condition::Joining, "starting"));
+                    notes.push(if state.facts.is_none() {
+                        self.note(Condition::KafkaUnreachable, "no answer from Kafka yet")
+                    } else {
+                        self.note(Condition::Joining, "joining the consumer group")
+                    });
                 }
                 Readiness { ready: false, reasons: notes, degraded: Vec::new() }
             }
