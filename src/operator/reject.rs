@@ -14,6 +14,9 @@ use crate::row::Header;
 use crate::schema::Schema;
 use crate::topology::plan::{Node, OnError};
 
+/// Bytes of key and value that a dead letter keeps at least, before its record's own headers are given up.
+const LEAST_ROOM: usize = 1024;
+
 /// Why a record was rejected: a stable code for machines, a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -32,8 +35,19 @@ impl RecordError {
     pub const REFUSED: &'static str = "refused";
 
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: shortened(message.into()) }
     }
+}
+
+/// A message that fits a header, whatever value it quotes.
+fn shortened(mut message: String) -> String {
+    const LONGEST: usize = 2000;
+    if message.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
 }
 
 impl From<EvalError> for RecordError {
@@ -151,15 +165,18 @@ fn dead_letter(
         (None, None) => (None, None, EventTime(0)),
     };
     let topic = ctx.outbox.dead_letters();
-    let room = ctx.outbox.room(topic, &headers);
     let size = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
-    let (key, value) = if size > room {
+    let (mut key, mut value) = (key, value);
+    if size > ctx.outbox.room(topic, &headers) {
         headers.push(text("sidestream.truncated", "true".to_owned()));
-        let key = key.map(|key| &key[..key.len().min(room / 2)]);
-        let left = room - key.map_or(0, <[u8]>::len);
-        (key, value.map(|value| &value[..value.len().min(left)]))
-    } else {
-        (key, value)
-    };
+        if ctx.outbox.room(topic, &headers) < LEAST_ROOM {
+            // The record's own headers leave no room: what says why it is here matters more.
+            headers.retain(|header| header.name.starts_with("sidestream."));
+        }
+        let room = ctx.outbox.room(topic, &headers);
+        key = key.map(|key| &key[..key.len().min(room / 2)]);
+        let left = room.saturating_sub(key.map_or(0, <[u8]>::len));
+        value = value.map(|value| &value[..value.len().min(left)]);
+    }
     ctx.outbox.send(topic, Partition(0), OutgoingRecord { key, value, timestamp, headers: &headers })
 }

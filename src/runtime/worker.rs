@@ -112,6 +112,10 @@ pub struct Worker {
     epoch: u64,
     /// After a refused record: commit after every record until these positions have been passed.
     cautious: BTreeMap<TopicPartition, Offset>,
+    /// The one task whose commit is under way, while cautious.
+    committing: Option<TaskId>,
+    /// Tasks whose inputs could not be assigned: to be opened again.
+    unassigned: Vec<TaskId>,
     /// Do nothing before then (monotonic): the log is away, or the group is moving.
     pause_until: Duration,
     oldest_uncommitted: Option<Duration>,
@@ -126,6 +130,8 @@ struct Owned {
     paused: Vec<bool>,
     cells: Vec<CommittedCell>,
     failures: u32,
+    /// The record that was marked as refused last.
+    poisoned: Option<(usize, Offset)>,
     parked: bool,
     waiting_until: Option<Duration>,
 }
@@ -161,6 +167,8 @@ enum Trouble {
     Renew {
         cause: String,
     },
+    /// Roll back; this task cannot go on.
+    Park { task: TaskId, cause: String },
     Stop(Stop),
 }
 
@@ -193,6 +201,8 @@ impl Worker {
             pace: Pace::new(settings.commit_interval, settings.clock.monotonic()),
             epoch: settings.ownership.epoch(),
             cautious: BTreeMap::new(),
+            committing: None,
+            unassigned: Vec::new(),
             pause_until: Duration::ZERO,
             oldest_uncommitted: None,
             needs_producer: false,
@@ -236,14 +246,14 @@ impl Worker {
         for (number, (partition, from)) in inputs.iter().enumerate() {
             let slot = self.free_slot(id, number);
             if let Err(error) = self.fetcher.assign(slot, partition, *from) {
-                // The partition is fetched again on the next rollback or reopening; until then it says what is wrong.
                 self.settings.view.raise(Condition::WorkerWaiting, &self.subject(), &error.to_string());
+                self.unassigned.push(id);
             }
             slots.push(slot);
         }
         let cells = inputs.iter().map(|(partition, _)| self.settings.view.committed_cell(partition)).collect();
         let paused = vec![false; inputs.len()];
-        self.tasks.insert(id, Owned { task, slots, paused, cells, failures: 0, parked: false, waiting_until: None });
+        self.tasks.insert(id, Owned { task, slots, paused, cells, failures: 0, poisoned: None, parked: false, waiting_until: None });
     }
 
     /// Gives tasks up. With `Closing::Commit` what they have done is committed first, if that is possible; what is not
@@ -305,6 +315,11 @@ impl Worker {
                 }
             }
         }
+        for id in std::mem::take(&mut self.unassigned) {
+            if self.remove(id).is_some() {
+                turn.reopen.push(id);
+            }
+        }
         if let Err(trouble) = self.round(now, wait, &mut turn) {
             self.recover(trouble, &mut turn)?;
         }
@@ -334,7 +349,10 @@ impl Worker {
                     owned.waiting_until = Some(until.unwrap_or(Duration::MAX));
                 }
             }
-            busy |= owned.task.tick(outbox, began).map_err(trouble)?;
+            // What time alone leads to waits while a refused record is looked for.
+            if limit > 1 {
+                busy |= owned.task.tick(outbox, began).map_err(trouble)?;
+            }
             since_commit += owned.task.processed_since_commit();
             if before == 0 && since_commit > 0 && self.oldest_uncommitted.is_none() {
                 self.oldest_uncommitted = Some(began);
@@ -369,6 +387,9 @@ impl Worker {
 
     fn remove(&mut self, id: TaskId) -> Option<Owned> {
         let owned = self.tasks.remove(&id)?;
+        for (partition, _) in owned.task.inputs() {
+            self.cautious.remove(partition);
+        }
         for slot in &owned.slots {
             if let Err(error) = self.fetcher.unassign(*slot) {
                 tracing::debug!(task = %id, %error, "unassign failed; its records are dropped on arrival");
@@ -418,17 +439,20 @@ impl Worker {
         self.tasks.get_mut(&task).map(|owned| (owned, input))
     }
 
+    /// A position that is gone, or a topic that is, concerns one task only: the others go on (rules 3c and 20c).
     fn fetch_failed(&mut self, slot: FetchSlot, error: &log::Error) -> Trouble {
+        let Some((task, input)) = self.slots.get(slot.0 as usize).copied().flatten() else { return replay(error) };
         if error.next() == Next::Reposition
-            && let Some((owned, input)) = self.of_slot(slot)
+            && let Some(owned) = self.tasks.get(&task)
+            && let Some((partition, _)) = owned.task.inputs().nth(input)
         {
-            let topic = owned.task.inputs().nth(input).map(|(partition, _)| partition.topic.clone());
-            if let Some(topic) = topic {
-                let counters = &self.settings.view.counters;
-                counters.counter(&metric::RECORDS_OUT_OF_RANGE, &[topic.as_str()]).add(1);
-            }
+            let counters = &self.settings.view.counters;
+            counters.counter(&metric::RECORDS_OUT_OF_RANGE, &[partition.topic.as_str()]).add(1);
         }
-        replay(error)
+        match error.next() {
+            Next::Reposition | Next::Wait => Trouble::Park { task, cause: error.to_string() },
+            _ => replay(error),
+        }
     }
 
     /// Pauses inputs whose queue is long, and goes on with those whose queue is short again.
@@ -478,13 +502,12 @@ impl Worker {
     fn commit(&mut self) -> Result<(), Trouble> {
         let began = self.now();
         let mut staged: Vec<(TaskId, Staged)> = Vec::new();
+        self.committing = self.only_task_to_commit();
         for (id, owned) in &mut self.tasks {
-            if owned.task.is_dirty() && !owned.parked {
+            let chosen = self.committing.is_none_or(|only| only == *id);
+            if chosen && owned.task.is_dirty() && !owned.parked {
                 let endpoint = self.settings.ownership.endpoint();
-                let staging = owned.task.flush(&mut self.outbox, endpoint, began).map_err(|failure| {
-                    owned.failures += 1;
-                    trouble(failure)
-                })?;
+                let staging = owned.task.flush(&mut self.outbox, endpoint, began).map_err(trouble)?;
                 staged.push((*id, staging));
             }
         }
@@ -499,7 +522,7 @@ impl Worker {
             self.settings.ownership.for_commit(&tasks, self.epoch, |group| producer.commit(&offsets, group));
         let ends = match committed {
             Ok(Ok(committed)) => committed,
-            Ok(Err(failure)) => return Err(self.commit_failed(&failure, &tasks)),
+            Ok(Err(failure)) => return Err(self.commit_failed(&failure)),
             Err(not_owner) => return Err(not_owned(not_owner)),
         };
         self.outbox.ended();
@@ -523,6 +546,17 @@ impl Worker {
         }
         self.settled(began, partitions, &offsets);
         Ok(())
+    }
+
+    /// While a refused record is looked for, tasks commit one by one, so that it is known whose commit fails: first the
+    /// one that has processed something.
+    fn only_task_to_commit(&self) -> Option<TaskId> {
+        if self.cautious.is_empty() {
+            return None;
+        }
+        let mut dirty = self.tasks.iter().filter(|(_, owned)| owned.task.is_dirty() && !owned.parked);
+        let busy = dirty.clone().find(|(_, owned)| owned.task.processed_since_commit() > 0);
+        busy.or_else(|| dirty.next()).map(|(id, _)| *id)
     }
 
     /// Rows, changelog positions and input offsets of a commit, for the backend.
@@ -559,7 +593,7 @@ impl Worker {
         self.settings.view.clear(Condition::WorkerWaiting, &self.subject());
     }
 
-    fn commit_failed(&mut self, failure: &log::CommitFailure, tasks: &[TaskId]) -> Trouble {
+    fn commit_failed(&mut self, failure: &log::CommitFailure) -> Trouble {
         let cause = failure.error.to_string();
         match (failure.outcome, failure.error.next()) {
             (Outcome::Unknown, _) => {
@@ -572,13 +606,6 @@ impl Worker {
             }
             (Outcome::Aborted, Next::Poison) => {
                 self.meters.aborted.add(1);
-                for task in tasks {
-                    if let Some(owned) = self.tasks.get_mut(task)
-                        && owned.task.processed_since_commit() == 0
-                    {
-                        owned.failures += 1;
-                    }
-                }
                 Trouble::Poison { cause }
             }
             (Outcome::Aborted, _) => {
@@ -605,6 +632,14 @@ impl Worker {
                 self.abort_and_rollback(turn);
                 self.park_failing(&cause, turn);
             }
+            Trouble::Park { task, cause } => {
+                tracing::warn!(worker, task = %task, reason = cause, "the task is parked");
+                if let Some(owned) = self.tasks.get_mut(&task) {
+                    owned.failures = FAILURES_BEFORE_PARKING;
+                }
+                self.abort_and_rollback(turn);
+                self.park_failing(&cause, turn);
+            }
             Trouble::Renew { cause } => {
                 tracing::warn!(worker, reason = cause, "new producer; the tasks are opened again");
                 self.renew(&cause, turn);
@@ -617,20 +652,40 @@ impl Worker {
         Ok(())
     }
 
-    /// Narrows down which record it is that the log refuses, or marks it when it stands alone.
+    /// Narrows down which record it is that the log refuses, or marks it when it stands alone. Where no record is to
+    /// blame, the task has failed.
     fn find_poison(&mut self) {
         let mut processed: Vec<&mut Owned> =
             self.tasks.values_mut().filter(|owned| owned.task.processed_since_commit() > 0).collect();
-        if let [owned] = &mut processed[..]
-            && owned.task.processed_since_commit() == 1
-            && let Some((input, offset)) = owned.task.last_processed()
-        {
-            owned.task.set_poison(input, offset);
-            return;
+        match &mut processed[..] {
+            [] => {
+                if let Some(owned) = self.committing.and_then(|task| self.tasks.get_mut(&task)) {
+                    owned.failures += 1;
+                }
+            }
+            [owned] if owned.task.processed_since_commit() == 1 => match owned.task.last_processed() {
+                // Its dead letter is refused as well, or what is refused came without a record.
+                Some(record) if owned.poisoned == Some(record) => owned.failures += 1,
+                Some(record) => {
+                    owned.poisoned = Some(record);
+                    owned.task.set_poison(record.0, record.1);
+                }
+                None => owned.failures += 1,
+            },
+            several => {
+                for owned in several {
+                    for (input, (partition, _)) in owned.task.inputs().enumerate() {
+                        self.cautious.insert(partition.clone(), owned.task.position(input));
+                    }
+                }
+            }
         }
-        for owned in processed {
-            for (input, (partition, _)) in owned.task.inputs().enumerate() {
-                self.cautious.insert(partition.clone(), owned.task.position(input));
+        if self.cautious.is_empty() && self.committing.is_none() {
+            // Nothing was processed and nobody is known to have written: commit task by task to find who it is.
+            for owned in self.tasks.values() {
+                for (input, (partition, _)) in owned.task.inputs().enumerate() {
+                    self.cautious.insert(partition.clone(), owned.task.position(input).next());
+                }
             }
         }
     }
@@ -640,6 +695,9 @@ impl Worker {
             if owned.failures >= FAILURES_BEFORE_PARKING && !owned.parked {
                 owned.parked = true;
                 turn.parked.push((*id, cause.to_owned()));
+                for (partition, _) in owned.task.inputs() {
+                    self.cautious.remove(partition);
+                }
                 for slot in &owned.slots {
                     if let Err(error) = self.fetcher.pause(*slot) {
                         tracing::debug!(task = %id, %error, "pause failed; its records stay queued");
@@ -669,7 +727,14 @@ impl Worker {
                     failed = Some(error);
                 }
             }
-            owned.paused.fill(false);
+            for (slot, paused) in owned.slots.iter().zip(&mut owned.paused) {
+                if std::mem::take(paused)
+                    && !owned.parked
+                    && let Err(error) = self.fetcher.resume(*slot)
+                {
+                    failed = Some(error);
+                }
+            }
         }
         self.oldest_uncommitted = None;
         if let Some(error) = failed {
@@ -684,8 +749,10 @@ impl Worker {
         self.settings.view.raise(Condition::WorkerWaiting, &self.subject(), cause);
         let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
         for id in ids {
-            self.remove(id);
-            turn.reopen.push(id);
+            // A parked task stays so until it is assigned anew.
+            if self.remove(id).is_some_and(|owned| !owned.parked) {
+                turn.reopen.push(id);
+            }
         }
         self.oldest_uncommitted = None;
         self.cautious.clear();

@@ -22,6 +22,9 @@ use crate::ids::EventTime;
 use crate::row::Row;
 use crate::value::Value;
 
+/// How far the eviction hand moves for one new entry; the rest is done when a commit has made dirty entries clean.
+const EVICTION_STEPS: usize = 32;
+
 /// A stored row: the value columns, and the highest event time that went into it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored {
@@ -138,7 +141,7 @@ impl Table {
         let codec = &self.codec;
         self.backend.get(self.at, key, &mut |value| found = value.map(|bytes| decode(codec, bytes)))?;
         let current = found.transpose()?;
-        self.evict();
+        self.evict(EVICTION_STEPS);
         Ok(EntryId(self.insert(hash, key, current)))
     }
 
@@ -240,7 +243,7 @@ impl Table {
         if let Some(ordered) = &mut self.ordered {
             ordered.clear();
         }
-        self.evict();
+        self.evict(usize::MAX);
     }
 
     /// Forgets every change since the last commit.
@@ -334,9 +337,9 @@ impl Table {
         self.dirty.push(id.0);
     }
 
-    /// Makes room for one more entry: the clock algorithm over clean entries, a bounded number of steps at a time.
-    fn evict(&mut self) {
-        let mut steps = 2 * self.entries.len();
+    /// Makes room for one more entry: the clock algorithm over clean entries, at most so many steps.
+    fn evict(&mut self, mut steps: usize) {
+        steps = steps.min(2 * self.entries.len());
         while self.bytes > self.budget_bytes && steps > 0 && self.dirty.len() < self.index.len() {
             steps -= 1;
             self.hand = (self.hand + 1) % self.entries.len();
