@@ -5,11 +5,11 @@
 //! 1. A record whose window has closed (window end + grace <= watermark) is late.
 //! 2. `emit: final` passes a window's groups on when the watermark passes its end + grace; `each` at once; `changes` at
 //!    the flush.
-//! 3. Windows whose retention has passed are deleted, silently.
+//! 3. Windows whose retention has passed are deleted after the flush, silently.
 
 use super::materialize::{is_expired, new_is_expiry, stored_time};
 use super::state::{AggregateState, KeyBuffer};
-use super::{Context, Datum, Failure, deliver, project, sink};
+use super::{Context, Datum, Failure, absent_if_failed, deliver, project, reject, sink};
 use crate::ids::EventTime;
 use crate::metric;
 use crate::row::Row;
@@ -37,11 +37,13 @@ pub fn process(
             if let (Some(old), Some(new)) = (old, new)
                 && same_group(ctx, plan, old, new)
             {
-                change(ctx, node, plan, state, new, time, Sign::Add)?;
-                return change(ctx, node, plan, state, old, time, Sign::Retract);
+                let added = change(ctx, node, plan, state, new, time, Sign::Add);
+                absent_if_failed(change(ctx, node, plan, state, old, time, Sign::Retract))?;
+                return added;
             }
             if let Some(old) = old {
-                change(ctx, node, plan, state, old, time, Sign::Retract)?;
+                // A row that failed was never in the result.
+                absent_if_failed(change(ctx, node, plan, state, old, time, Sign::Retract))?;
             }
             match new {
                 Some(new) => change(ctx, node, plan, state, new, time, Sign::Add),
@@ -93,32 +95,41 @@ fn change(
     let watermark = ctx.watermark;
     let table = ctx.stores.table(plan.store);
     let id = table.entry(bytes)?;
-    if table.stored(id).is_some_and(|stored| is_expired(stored, plan.ttl, watermark)) {
-        table.delete(id);
-    }
+    let expired = table.stored(id).is_some_and(|stored| is_expired(stored, plan.ttl, watermark));
     let mut old_row = ctx.rows.take();
     if plan.emit == Emit::Each
         && let Some(stored) = table.stored(id)
+        && (!expired || plan.ttl.is_some_and(|ttl| ttl.downstream))
     {
         results(plan, values, start, stored, &mut old_row)?;
     }
-    let accumulated = accumulate(ctx, plan, id, row, time, sign);
-    let result = match accumulated {
-        Ok(()) if plan.emit == Emit::Each => {
-            let mut new_row = ctx.rows.take();
-            if let Some(stored) = ctx.stores.table(plan.store).stored(id) {
-                results(plan, values, start, stored, &mut new_row)?;
-            }
-            let images = (non_empty(&old_row), non_empty(&new_row));
-            let result = match images {
-                (None, None) => Ok(()),
-                (old, new) => deliver(ctx, &node.next, Datum::Change { old, new }, time),
-            };
-            ctx.rows.give_back(new_row);
-            result
+    if expired {
+        table.delete(id);
+    }
+    let before = if plan.emit == Emit::Each { table.stored(id).cloned() } else { None };
+    let result = accumulate(ctx, plan, id, row, time, sign).and_then(|()| {
+        if plan.emit != Emit::Each {
+            return Ok(());
         }
-        other => other,
-    };
+        let mut new_row = ctx.rows.take();
+        let table = ctx.stores.table(plan.store);
+        if let Some(stored) = table.stored(id)
+            && let Err(failure) = results(plan, values, start, stored, &mut new_row)
+        {
+            // A result that cannot be computed leaves the state as it was.
+            match before {
+                Some(before) => table.put(id, before),
+                None => table.delete(id),
+            }
+            return Err(failure);
+        }
+        let result = match (non_empty(&old_row), non_empty(&new_row)) {
+            (None, None) => Ok(()),
+            (old, new) => deliver(ctx, &node.next, Datum::Change { old, new }, time),
+        };
+        ctx.rows.give_back(new_row);
+        result
+    });
     ctx.rows.give_back(old_row);
     result
 }
@@ -223,14 +234,25 @@ pub fn flush(ctx: &mut Context<'_>, node: &Node, plan: &AggregatePlan) -> Result
         let dirty = ctx.stores.table(plan.store).dirty(number);
         let (start, group_key) = split(plan, dirty.key)?;
         key::decode_key(group_key, schema, &mut group)?;
-        let expired_window = plan.window.is_some_and(|_| dirty.after.is_none() && dirty.before.is_some());
-        let silent = expired_window || new_is_expiry(dirty.before, dirty.after.is_some(), plan.ttl, ctx.watermark);
+        let silent = new_is_expiry(dirty.before, dirty.after.is_some(), plan.ttl, ctx.watermark);
         let time = dirty.after.or(dirty.before).map_or(EventTime(0), |stored| stored.time);
-        if let Some(before) = dirty.before {
-            results(plan, &group, start, before, &mut old_row)?;
+        if let Some(before) = dirty.before
+            && results(plan, &group, start, before, &mut old_row).is_err()
+        {
+            // It was rejected when it was new.
+            old_row.clear();
         }
+        let mut failed = None;
         if let Some(after) = dirty.after {
-            results(plan, &group, start, after, &mut new_row)?;
+            match results(plan, &group, start, after, &mut new_row) {
+                Ok(()) => {}
+                Err(Failure::Record(error)) => failed = Some(error),
+                Err(failure) => return Err(failure),
+            }
+        }
+        if let Some(error) = failed {
+            new_row.clear();
+            reject::step(ctx, node, Datum::Record(&group), time, &error)?;
         }
         if !silent && old_row != new_row {
             let change = Datum::Change { old: non_empty(&old_row), new: non_empty(&new_row) };
@@ -267,8 +289,24 @@ pub fn advance(
         close(ctx, node, plan, window, before, watermark)?;
     }
     state.closed_to = watermark;
+    Ok(())
+}
+
+/// Deletes the windows whose retention has passed. Comes after the flush, so that what changed in them has been emitted;
+/// they take no records any more.
+pub fn expire_windows(
+    ctx: &mut Context<'_>,
+    plan: &AggregatePlan,
+    state: &mut AggregateState,
+) -> Result<(), Failure> {
+    let Some(window) = plan.window else { return Ok(()) };
     let retained = window.size_ms.saturating_add(window.retention_ms.max(window.grace_ms));
-    expire(ctx, plan, window, before.saturating_sub(retained), watermark.saturating_sub(retained))
+    let (before, now) = (state.expired_to, state.closed_to);
+    if now > before {
+        expire(ctx, plan, window, before.saturating_sub(retained), now.saturating_sub(retained))?;
+        state.expired_to = now;
+    }
+    Ok(())
 }
 
 /// Passes on the groups of the windows that closed when the watermark moved from `before` to `now`.
@@ -296,7 +334,7 @@ fn close(
                     deliver(ctx, &node.next, change, end.saturating_add(-1))?;
                 }
                 Err(Failure::Record(error)) => {
-                    super::reject::step(ctx, node, Datum::Record(&group), end.saturating_add(-1), &error)?;
+                    reject::step(ctx, node, Datum::Record(&group), end.saturating_add(-1), &error)?;
                 }
                 Err(failure) => return Err(failure),
             }

@@ -92,7 +92,10 @@ pub fn apply(
     let watermark = ctx.watermark;
     let table = ctx.stores.table(target.store);
     let id = table.entry(&buffer.bytes)?;
-    let stored = table.stored(id).filter(|stored| !is_expired(stored, target.ttl, watermark));
+    let expired = table.stored(id).is_some_and(|stored| is_expired(stored, target.ttl, watermark));
+    // Downstream still has a row that has run out of time; it is told unless it is to keep it.
+    let tell = !expired || target.ttl.is_some_and(|ttl| ttl.downstream);
+    let stored = table.stored(id).filter(|_| tell);
     let mut old_row = ctx.rows.take();
     let old = match stored {
         Some(stored) => {
@@ -101,7 +104,7 @@ pub fn apply(
         }
         None => false,
     };
-    let replaces = match (target.latest, old, operation) {
+    let replaces = match (target.latest, old && !expired, operation) {
         (Some(latest), true, Operation::Upsert) => !is_older(latest, ctx, row, &old_row)?,
         _ => true,
     };

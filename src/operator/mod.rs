@@ -66,6 +66,14 @@ pub enum Failure {
     Stop { message: String },
 }
 
+/// Of a table's old row: one that cannot be processed was never passed on, so there is nothing to take back.
+fn absent_if_failed(result: Result<(), Failure>) -> Result<(), Failure> {
+    match result {
+        Err(Failure::Record(_)) => Ok(()),
+        other => other,
+    }
+}
+
 /// Hands a datum to every node behind the edges.
 pub fn deliver(ctx: &mut Context<'_>, edges: &[Edge], datum: Datum<'_>, time: EventTime) -> Result<(), Failure> {
     for edge in edges {

@@ -43,7 +43,7 @@ pub fn process(
         Datum::Change { old, new } => {
             let progress = progress(ctx, node);
             if let (Some(old), Some(new)) = (old, new) {
-                let old_at = key(ctx, node, plan, state, old)?;
+                let old_at = key(ctx, node, plan, state, old).unwrap_or(None);
                 let old_key = state.key.bytes.clone();
                 let new_at = key(ctx, node, plan, state, new)?;
                 if let (Some(_), Some(partition)) = (old_at, new_at)
@@ -56,7 +56,12 @@ pub fn process(
             }
             for (old, new) in [(old, None), (None, new)] {
                 let Some(row) = old.or(new) else { continue };
-                if let Some(partition) = key(ctx, node, plan, state, row)? {
+                let partition = match key(ctx, node, plan, state, row) {
+                    // An old row that fails was never sent.
+                    Err(Failure::Record(_)) if new.is_none() => None,
+                    other => other?,
+                };
+                if let Some(partition) = partition {
                     state.value.clear();
                     state.format.encode_change(progress, old, new, time, &mut state.value)?;
                     send(ctx, plan, state, partition, progress.watermark, time)?;

@@ -27,7 +27,8 @@ pub fn process(
         Datum::Change { old, new } => (old, new),
     };
     let old_holds = match old {
-        Some(old) => any_holds(ctx, plan, old)?,
+        // An old row that fails was never written.
+        Some(old) => any_holds(ctx, plan, old).unwrap_or(false),
         None => false,
     };
     let new_holds = match new {
@@ -39,15 +40,16 @@ pub fn process(
         state.tombstone = None;
         state.send = false;
         let was = match old {
-            Some(old) if !rule.append_only && applies(ctx, rule, old, old_holds)? => Some(old),
+            Some(old) if !rule.append_only && applies(ctx, rule, old, old_holds).unwrap_or(false) => Some(old),
             _ => None,
         };
         let is = match new {
             Some(new) if applies(ctx, rule, new, new_holds)? => Some(new),
             _ => None,
         };
-        if let Some(row) = was {
-            encode_key(ctx, rule, state, row)?;
+        if let Some(row) = was
+            && encode_key(ctx, rule, state, row).is_ok()
+        {
             state.tombstone = Some(std::mem::take(&mut state.key));
         }
         if let Some(row) = is {

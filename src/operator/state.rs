@@ -31,8 +31,10 @@ pub struct KeyBuffer {
 #[derive(Debug)]
 pub struct AggregateState {
     pub key: KeyBuffer,
-    /// The watermark up to which windows have been closed and expired.
+    /// The watermark up to which windows have been closed.
     pub closed_to: EventTime,
+    /// The watermark up to which windows have been expired.
+    pub expired_to: EventTime,
 }
 
 #[derive(Debug)]
@@ -87,7 +89,11 @@ impl NodeState {
                 OperatorPlan::StreamTableJoin(_) => Self::Join(KeyBuffer::default()),
                 OperatorPlan::Materialize(_) => Self::Materialize(KeyBuffer::default()),
                 OperatorPlan::Aggregate(_) => {
-                    Self::Aggregate(AggregateState { key: KeyBuffer::default(), closed_to: watermark_at(index) })
+                    Self::Aggregate(AggregateState {
+                        key: KeyBuffer::default(),
+                        closed_to: watermark_at(index),
+                        expired_to: watermark_at(index),
+                    })
                 }
                 OperatorPlan::Over(_) => Self::Over(KeyBuffer::default()),
                 OperatorPlan::Repartition(repartition) => Self::Repartition(RepartitionState {

@@ -64,6 +64,7 @@ impl Input {
         position: Offset,
         bootstrap: Option<Offset>,
         needs: Needs,
+        now: Duration,
     ) -> Self {
         let any_key = plan.readers.iter().any(|reader| reader.pseudo.key);
         let any_headers = plan.readers.iter().any(|reader| reader.pseudo.headers);
@@ -74,7 +75,7 @@ impl Input {
             position,
             expected: position,
             end: None,
-            last_arrival: Duration::ZERO,
+            last_arrival: now,
             readers: plan.readers.iter().map(RowReader::new).collect(),
             head: None,
             origin: no_origin(&plan.topic, partition),

@@ -43,7 +43,7 @@ use crate::store::cache::{Access, Table};
 use crate::store::list::ListTable;
 use crate::store::{self, SharedBackend, StorePartition};
 use crate::topology::Plan;
-use crate::topology::plan::{NodeId, OperatorPlan, ReaderKind, StoreKind, SubTopology};
+use crate::topology::plan::{Late, NodeId, OperatorPlan, ReaderKind, StoreKind, SubTopology};
 use input::{Input, Needs};
 use layout::LayoutRow;
 use time::{InputKind, TaskTime};
@@ -97,6 +97,8 @@ pub struct Task {
     /// Nodes that act when the watermark moves.
     windows: Vec<NodeId>,
     time: TaskTime,
+    /// The watermark that the nodes have acted on: what is sent while they act on a newer one still carries this.
+    acted_on: EventTime,
     /// As of the last commit: what a rollback goes back to.
     committed_time: TaskTime,
     stored_time: Option<Vec<u8>>,
@@ -146,6 +148,7 @@ impl Task {
             sync_max_wait,
         } = open;
         let sub = &plan.sub_topologies[id.sub_topology.0 as usize];
+        let now = clock.monotonic();
         let holds = holds(sub);
         let needs = needs(sub);
         let inputs = facts
@@ -163,7 +166,7 @@ impl Task {
                     records: counters.counter(&metric::RECORDS_READ, &[topic]),
                     bytes: counters.counter(&metric::BYTES_READ, &[topic]),
                     uncounted: (0, 0),
-                    input: Input::new(&sub.sources[source], partition.partition, position, bootstrap, needs),
+                    input: Input::new(&sub.sources[source], partition.partition, position, bootstrap, needs, now),
                 }
             })
             .collect::<Vec<_>>();
@@ -209,6 +212,7 @@ impl Task {
             holds,
             windows,
             swept_at: time.watermark(),
+            acted_on: time.watermark(),
             committed_time: time.clone(),
             time,
             stored_time,
@@ -349,7 +353,7 @@ fn needs(sub: &SubTopology) -> Needs {
                 needs.headers |= plan.rules.iter().any(|rule| rule.pass_headers);
             }
             // A late record keeps its key and headers.
-            OperatorPlan::Aggregate(plan) if plan.window.is_some() => {
+            OperatorPlan::Aggregate(plan) if matches!(plan.late, Late::To(_)) => {
                 needs.key = true;
                 needs.headers = true;
             }

@@ -131,7 +131,7 @@ impl Task {
         poisoned: bool,
         outbox: &mut Outbox,
     ) -> Result<(), Failure> {
-        let Self { plan, inputs, stores, nodes, holds, time, rows, counters, id, .. } = self;
+        let Self { plan, inputs, stores, nodes, holds, time, acted_on, rows, counters, id, .. } = self;
         let sub = &plan.sub_topologies[id.sub_topology.0 as usize];
         let input = &mut inputs[index].input;
         let reader = &input.readers[number];
@@ -148,7 +148,7 @@ impl Task {
             origin: &input.origin,
             record: Some(record),
             tie: tie(index, record.offset),
-            watermark: time.watermark(),
+            watermark: *acted_on,
             holds,
             counters,
             rows,
@@ -198,20 +198,23 @@ impl Task {
 
     /// Lets the nodes act on a watermark that has moved.
     fn advance(&mut self, outbox: &mut Outbox) -> Result<(), Failure> {
-        if self.windows.is_empty() {
+        let watermark = self.time.watermark();
+        if watermark == self.acted_on {
             return Ok(());
         }
         let windows = std::mem::take(&mut self.windows);
         let result = windows.iter().try_for_each(|&window| {
             self.with_node(window.index(), outbox, |ctx, operator, node, state| match (operator, state) {
                 (OperatorPlan::Aggregate(plan), NodeState::Aggregate(state)) => {
-                    let watermark = ctx.watermark_at(node.id);
+                    let watermark = watermark.saturating_sub(ctx.holds[node.id.index()]);
                     aggregate::advance(ctx, node, plan, state, watermark)
                 }
                 _ => Ok(()),
             })
         });
         self.windows = windows;
+        // Only now may what is sent downstream say that nothing older follows.
+        self.acted_on = watermark;
         result
     }
 
@@ -242,7 +245,7 @@ impl Task {
             origin,
             record: None,
             tie: 0,
-            watermark: self.time.watermark(),
+            watermark: self.acted_on,
             holds: &self.holds,
             counters: &self.counters,
             rows: &mut self.rows,
@@ -324,13 +327,18 @@ impl Task {
         let sweep = self.sweep_due();
         let mut swept = true;
         for index in 0..self.nodes.len() {
-            swept &= self.with_node(index, outbox, |ctx, operator, node, _| {
+            swept &= self.with_node(index, outbox, |ctx, operator, node, state| {
                 let mut done = true;
                 if let (true, Some((store, ttl, emit))) = (sweep, materialize::ttl_of(operator)) {
                     done = materialize::expire(ctx, node, store, ttl, emit, SWEEP_LIMIT)?;
                 }
                 match operator {
-                    OperatorPlan::Aggregate(plan) => aggregate::flush(ctx, node, plan)?,
+                    OperatorPlan::Aggregate(plan) => {
+                        aggregate::flush(ctx, node, plan)?;
+                        if let NodeState::Aggregate(state) = state {
+                            aggregate::expire_windows(ctx, plan, state)?;
+                        }
+                    }
                     OperatorPlan::Materialize(plan) => materialize::flush(ctx, node, plan)?,
                     OperatorPlan::Over(plan) => over::flush(ctx, node, plan)?,
                     OperatorPlan::Filter(_)
@@ -480,6 +488,7 @@ impl Task {
             input.input.rewind(input.committed);
         }
         self.time = self.committed_time.clone();
+        self.acted_on = self.time.watermark();
         let (time, holds) = (&self.time, &self.holds);
         let plan = self.plan.clone();
         let sub = &plan.sub_topologies[self.id.sub_topology.0 as usize];
