@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! envelope := version (01) | kind and flags | partition | watermark | [time | row | row]
-//! kind and flags: 01 record   02 change   03 watermark   +10 the old row is there   +20 the new row is there
+//! kind and flags: 01 record   02 change   03 watermark   04 tombstone of a stream (its row is NULLs but for the key)
+//!                  +10 the old row is there   +20 the new row is there
 //!                 +80 the upstream task is idle
 //! partition  varint: of the task that sent it
 //! watermark  zigzag varint, milliseconds; time likewise
@@ -28,6 +29,7 @@ const VERSION: u8 = 1;
 const RECORD: u8 = 0x01;
 const CHANGE: u8 = 0x02;
 const WATERMARK: u8 = 0x03;
+const TOMBSTONE: u8 = 0x04;
 const KIND: u8 = 0x0f;
 const OLD: u8 = 0x10;
 const NEW: u8 = 0x20;
@@ -54,6 +56,8 @@ pub struct Envelope {
 pub enum Content {
     /// A stream's row and its event time.
     Record { row: Row, time: EventTime },
+    /// A stream's record without a value: its row, of which only what comes from the key is there.
+    Tombstone { row: Row, time: EventTime },
     /// A table's row before and after: without `old` an insert, without `new` a delete.
     Change { old: Option<Row>, new: Option<Row>, time: EventTime },
     /// Nothing but the progress.
@@ -92,6 +96,19 @@ impl InternalFormat {
         into: &mut Vec<u8>,
     ) -> Result<(), store::Error> {
         push_head(RECORD, progress, into);
+        push_zigzag(time.0, into);
+        self.codec.encode(row, None, into)
+    }
+
+    /// Appends a stream's record that had no value.
+    pub fn encode_tombstone(
+        &self,
+        progress: Progress,
+        row: &[Value],
+        time: EventTime,
+        into: &mut Vec<u8>,
+    ) -> Result<(), store::Error> {
+        push_head(TOMBSTONE, progress, into);
         push_zigzag(time.0, into);
         self.codec.encode(row, None, into)
     }
@@ -143,6 +160,10 @@ impl InternalFormat {
             (RECORD, 0) => {
                 let time = EventTime(reader.zigzag()?);
                 Content::Record { row: self.row(reader)?, time }
+            }
+            (TOMBSTONE, 0) => {
+                let time = EventTime(reader.zigzag()?);
+                Content::Tombstone { row: self.row(reader)?, time }
             }
             (CHANGE, rows) if rows & !(OLD | NEW) == 0 => {
                 let time = EventTime(reader.zigzag()?);

@@ -33,7 +33,11 @@ pub fn process(
             if let Some(partition) = key(ctx, node, plan, state, row)? {
                 let progress = progress(ctx, node);
                 state.value.clear();
-                state.format.encode_record(progress, row, time, &mut state.value)?;
+                if ctx.origin.tombstone {
+                    state.format.encode_tombstone(progress, row, time, &mut state.value)?;
+                } else {
+                    state.format.encode_record(progress, row, time, &mut state.value)?;
+                }
                 send(ctx, plan, state, partition, progress.watermark, time)?;
             }
             Ok(())

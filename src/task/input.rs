@@ -12,6 +12,7 @@ use super::reader::RowReader;
 use crate::ids::{EventTime, Offset, Partition, TopicName, TopicPartition};
 use crate::log::Record;
 use crate::row::Origin;
+use crate::schema::Schema;
 use crate::topology::plan::{ReaderKind, SourcePlan};
 
 /// See the module.
@@ -65,6 +66,7 @@ impl Input {
         bootstrap: Option<Offset>,
         needs: Needs,
         now: Duration,
+        earlier: &[Schema],
     ) -> Self {
         let any_key = plan.readers.iter().any(|reader| reader.pseudo.key);
         let any_headers = plan.readers.iter().any(|reader| reader.pseudo.headers);
@@ -76,7 +78,7 @@ impl Input {
             expected: position,
             end: None,
             last_arrival: now,
-            readers: plan.readers.iter().map(RowReader::new).collect(),
+            readers: plan.readers.iter().map(|reader| RowReader::new(reader, earlier.to_vec())).collect(),
             head: None,
             origin: no_origin(&plan.topic, partition),
             needs: Needs { key: needs.key || any_key, headers: needs.headers || any_headers },

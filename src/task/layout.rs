@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::expression::parse_type;
+use crate::ids::TopicName;
 use crate::schema::{Column, Schema};
 use crate::store::key::prefix_end;
 use crate::store::row::{RowCodec, layout_hash};
@@ -40,35 +41,54 @@ pub fn codec(
     meta: Option<(&dyn Backend, StorePartition)>,
 ) -> Result<(RowCodec, Option<LayoutRow>), Error> {
     let current = layout_hash(&store.value);
-    let mut layouts = Vec::new();
-    if let Some((backend, at)) = meta {
-        let prefix = format!("layout/{}/", store.name);
-        let to = prefix_end(prefix.as_bytes());
-        let range = KeyRange { from: prefix.as_bytes(), to: to.as_deref() };
-        let mut failed = None;
-        backend.scan(at, range, Direction::Forward, &mut |key, value| {
-            match decode(&key[prefix.len()..], value) {
-                Some(layout) => layouts.push(layout),
-                None => failed = Some(String::from_utf8_lossy(key).into_owned()),
-            }
-            ControlFlow::Continue(())
-        })?;
-        if let Some(key) = failed {
-            return Err(store::Error::Encoding { what: "layout", reason: key }.into());
-        }
-    }
-    let known = layouts.iter().any(|(number, _)| *number == current);
+    let layouts = known(&store.name, meta)?;
+    let is_known = layouts.iter().any(|(number, _)| *number == current);
     let misread =
         |error: store::row::LayoutError| Error::Layout { store: store.name.to_string(), reason: error.to_string() };
     let mut codec = RowCodec::with_version(layouts, current, store.value.clone()).map_err(misread)?;
     if let Some(aggregate) = owner(nodes, store) {
         codec = codec.with_defaults(empty_state(aggregate, &store.value)).map_err(misread)?;
     }
-    let row = (!known && meta.is_some()).then(|| LayoutRow {
-        key: format!("layout/{}/{current}", store.name).into_bytes(),
-        value: encode(&store.value),
-    });
+    let row = (!is_known && meta.is_some()).then(|| layout_row(&store.name, &store.value));
     Ok((codec, row))
+}
+
+/// The earlier layouts of the records in a repartition topic, as its reader knew them, and the present one's row where
+/// it is not in the meta store yet.
+pub fn of_topic(
+    topic: &TopicName,
+    present: &Schema,
+    meta: Option<(&dyn Backend, StorePartition)>,
+) -> Result<(Vec<Schema>, Option<LayoutRow>), Error> {
+    let layouts = known(topic.as_str(), meta)?;
+    let is_known = layouts.iter().any(|(number, _)| *number == layout_hash(present));
+    let row = (!is_known && meta.is_some()).then(|| layout_row(topic.as_str(), present));
+    Ok((layouts.into_iter().map(|(_, schema)| schema).collect(), row))
+}
+
+/// The layouts that the meta store has under a name.
+fn known(name: &str, meta: Option<(&dyn Backend, StorePartition)>) -> Result<Vec<(u32, Schema)>, Error> {
+    let Some((backend, at)) = meta else { return Ok(Vec::new()) };
+    let mut layouts = Vec::new();
+    let prefix = format!("layout/{name}/");
+    let to = prefix_end(prefix.as_bytes());
+    let range = KeyRange { from: prefix.as_bytes(), to: to.as_deref() };
+    let mut failed = None;
+    backend.scan(at, range, Direction::Forward, &mut |key, value| {
+        match decode(&key[prefix.len()..], value) {
+            Some(layout) => layouts.push(layout),
+            None => failed = Some(String::from_utf8_lossy(key).into_owned()),
+        }
+        ControlFlow::Continue(())
+    })?;
+    match failed {
+        Some(key) => Err(store::Error::Encoding { what: "layout", reason: key }.into()),
+        None => Ok(layouts),
+    }
+}
+
+fn layout_row(name: &str, schema: &Schema) -> LayoutRow {
+    LayoutRow { key: format!("layout/{name}/{}", layout_hash(schema)).into_bytes(), value: encode(schema) }
 }
 
 /// The aggregate whose groups a store holds.

@@ -151,29 +151,32 @@ impl Task {
         let now = clock.monotonic();
         let holds = holds(sub);
         let needs = needs(sub);
-        let inputs = facts
-            .inputs(&plan, id)
-            .into_iter()
-            .enumerate()
-            .filter_map(|(source, partition)| partition.map(|partition| (source, partition)))
-            .map(|(source, partition)| {
-                let position = positions.get(source).copied().unwrap_or_default();
-                let bootstrap = bootstrap_ends.get(source).copied().flatten();
-                let topic = partition.topic.as_str();
-                TaskInput {
-                    source,
-                    committed: position,
-                    records: counters.counter(&metric::RECORDS_READ, &[topic]),
-                    bytes: counters.counter(&metric::BYTES_READ, &[topic]),
-                    uncounted: (0, 0),
-                    input: Input::new(&sub.sources[source], partition.partition, position, bootstrap, needs, now),
-                }
-            })
-            .collect::<Vec<_>>();
-
         let meta = sub.stores.iter().copied().find(|id| plan.stores[id.index()].kind == StoreKind::Meta);
         let meta_at = meta.map(|store| StorePartition { store, partition: id.partition });
-        let (stores, layouts) = open_stores(&plan, sub, id, &backend, meta_at, cache_bytes)?;
+        let (stores, mut layouts) = open_stores(&plan, sub, id, &backend, meta_at, cache_bytes)?;
+        let mut inputs = Vec::new();
+        for (source, partition) in facts.inputs(&plan, id).into_iter().enumerate() {
+            let Some(partition) = partition else { continue };
+            let source_plan = &sub.sources[source];
+            let mut earlier = Vec::new();
+            if let ([reader], Some(_)) = (&source_plan.readers[..], &source_plan.repartition) {
+                let meta = meta_at.map(|at| (&*backend, at));
+                let (known, layout) = layout::of_topic(&source_plan.topic, &reader.schema, meta)?;
+                layouts.extend(layout);
+                earlier = known;
+            }
+            let position = positions.get(source).copied().unwrap_or_default();
+            let bootstrap = bootstrap_ends.get(source).copied().flatten();
+            let topic = partition.topic.as_str();
+            inputs.push(TaskInput {
+                source,
+                committed: position,
+                records: counters.counter(&metric::RECORDS_READ, &[topic]),
+                bytes: counters.counter(&metric::BYTES_READ, &[topic]),
+                uncounted: (0, 0),
+                input: Input::new(source_plan, partition.partition, position, bootstrap, needs, now, &earlier),
+            });
+        }
 
         let mut time = TaskTime::new(inputs.iter().map(|input| {
             let source = &sub.sources[input.source];

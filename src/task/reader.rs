@@ -31,6 +31,8 @@ pub struct RowReader {
 pub enum Rows {
     /// `RowReader::row` holds it.
     One,
+    /// Of a stream: the record had no value; what does not come from its key is NULL.
+    Tombstone,
     /// Of a table: only the key columns are there.
     Deletion,
     /// Of a table behind a repartition topic.
@@ -40,7 +42,8 @@ pub enum Rows {
 }
 
 impl RowReader {
-    pub fn new(plan: &Reader) -> Self {
+    /// `earlier`: layouts that records of a repartition topic may still have.
+    pub fn new(plan: &Reader, earlier: Vec<Schema>) -> Self {
         let (key, value) = match plan.encoding {
             Encoding::Declared { key, value } => {
                 let columns = plan.schema.columns();
@@ -63,7 +66,7 @@ impl RowReader {
             row: Row::new(),
             outcome: Ok(Rows::Watermark),
             time: EventTime::MIN,
-            internal: matches!(plan.encoding, Encoding::Internal).then(|| InternalFormat::new(plan.schema.clone())),
+            internal: matches!(plan.encoding, Encoding::Internal).then(|| internal_format(plan, earlier)),
             progress: None,
         }
     }
@@ -113,7 +116,7 @@ impl RowReader {
         let Some(bytes) = record.value() else {
             return Ok(match self.plan.kind {
                 ReaderKind::Table { .. } => Rows::Deletion,
-                ReaderKind::Stream | ReaderKind::TableChanges => Rows::One,
+                ReaderKind::Stream | ReaderKind::TableChanges => Rows::Tombstone,
             });
         };
         if let Some(decoder) = &mut self.value {
@@ -147,6 +150,10 @@ impl RowReader {
                 (self.row, self.time) = (row, time);
                 Rows::One
             }
+            Content::Tombstone { row, time } => {
+                (self.row, self.time) = (row, time);
+                Rows::Tombstone
+            }
             Content::Change { old, new, time } => {
                 self.time = time;
                 Rows::Change { old, new }
@@ -154,4 +161,12 @@ impl RowReader {
             Content::Watermark => Rows::Watermark,
         })
     }
+}
+
+/// Reads what was sent under an earlier layout as far as it can be read under the present one.
+fn internal_format(plan: &Reader, earlier: Vec<Schema>) -> InternalFormat {
+    InternalFormat::with_earlier(plan.schema.clone(), earlier).unwrap_or_else(|error| {
+        tracing::warn!(step = %plan.name, %error, "records under way with the earlier columns cannot be read");
+        InternalFormat::new(plan.schema.clone())
+    })
 }

@@ -136,7 +136,7 @@ impl Task {
         let input = &mut inputs[index].input;
         let reader = &input.readers[number];
         let reader_plan = reader.plan();
-        input.origin.tombstone = record.value().is_none() && matches!(reader.kind(), ReaderKind::Stream);
+        input.origin.tombstone = matches!(reader.outcome(), Ok(Rows::Tombstone));
         input.origin.time = reader.time();
         let mut ctx = Context {
             plan: sub,

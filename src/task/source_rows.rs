@@ -45,7 +45,7 @@ impl SourceRows {
         let store = &plan.stores[store.index()];
         let (codec, _) = layout::codec(store, &sub.nodes, None)?;
         Ok(Some(Self {
-            reader: RowReader::new(reader),
+            reader: RowReader::new(reader, Vec::new()),
             key_slots: reader.key.clone(),
             key: store.key.clone(),
             codec,
@@ -62,7 +62,7 @@ impl SourceRows {
         let is_row = match self.reader.outcome() {
             Ok(Rows::One) => true,
             Ok(Rows::Deletion) => false,
-            Ok(Rows::Change { .. } | Rows::Watermark) | Err(_) => return None,
+            Ok(Rows::Tombstone | Rows::Change { .. } | Rows::Watermark) | Err(_) => return None,
         };
         if let [slot] = self.key_slots[..]
             && row[slot].is_null()

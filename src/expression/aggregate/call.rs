@@ -91,6 +91,11 @@ const NEGATIVE_INFINITY: usize = 5;
 const COUNT: usize = 2;
 
 impl Call {
+    /// Whether it goes by event time alone.
+    pub fn is_by_event_time(&self) -> bool {
+        matches!(self.kind, Kind::Edge(_))
+    }
+
     fn retracts(&self) -> bool {
         self.retraction == Retraction::Needed
     }

@@ -75,6 +75,11 @@ impl AggregateSet {
         Self { calls: calls.into(), columns: columns.into(), state: Schema::new(state), empty: empty.into() }
     }
 
+    /// The numbers of the calls that go by event time alone (`FIRST`, `LAST`).
+    pub fn by_event_time(&self) -> impl Iterator<Item = usize> {
+        self.calls.iter().enumerate().filter(|(_, call)| call.is_by_event_time()).map(|(number, _)| number)
+    }
+
     /// The result columns.
     pub fn columns(&self) -> &[Column] {
         &self.columns

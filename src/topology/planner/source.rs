@@ -100,7 +100,13 @@ impl Planner<'_> {
                 let topic = TopicName::new(&def.topics.first()?.text);
                 let name = self.storage_name(&def.name.text);
                 let rest = schema.columns()[key.len()..].iter().cloned();
-                let changelog = ChangelogPlan::SourceIfCompacted { source: topic, own: self.changelog_topic(&name) };
+                let own = self.changelog_topic(&name);
+                // What `max_ahead` refuses depends on when it was read: the topic alone does not say what the table held.
+                let changelog = if def.watermark.max_ahead.is_some() {
+                    ChangelogPlan::Own(own)
+                } else {
+                    ChangelogPlan::SourceIfCompacted { source: topic, own }
+                };
                 let store = self.draft.add_store(
                     &name,
                     StoreKind::KeyValue,
