@@ -326,3 +326,144 @@ steps:
     assert_eq!(rows[0].1["value"], json!(5));
     assert_eq!(rows[1], ("u1".to_owned(), Value::Null));
 }
+
+#[test]
+fn final_rows_of_one_close_are_not_late_for_the_step_behind_a_repartition() {
+    let mut flow = events(
+        r"
+steps:
+  per_item:
+    from: events
+    window: {type: tumbling, size: 10s}
+    group_by: item
+    aggregate: {n: COUNT(*)}
+    emit: final
+  closed:
+    from: per_item
+    as: stream
+  overall:
+    from: closed
+    window: {type: tumbling, size: 10s}
+    group_by: []
+    aggregate: {items: COUNT(*), n: SUM(n)}
+    emit: final
+    to: out
+",
+    );
+    for (user, item) in [("u1", "a"), ("u2", "b"), ("u3", "c"), ("u4", "a"), ("u5", "d")] {
+        flow.send("events", user, json!({"item": item, "value": 1, "at": START}));
+    }
+    flow.settle();
+    flow.advance(START + 3_600_000);
+    let rows: Vec<Value> = flow.read("out").into_iter().map(|(_, value)| value).collect();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!((&rows[0]["items"], &rows[0]["n"]), (&json!(4), &json!(5)));
+}
+
+#[test]
+fn a_window_that_expires_within_one_commit_still_writes_its_last_value() {
+    let mut flow = events(
+        r"
+steps:
+  windows:
+    from: events
+    window: {type: tumbling, size: 10s}
+    group_by: user
+    aggregate: {n: COUNT(*)}
+    retention: 1m
+    to: out
+",
+    );
+    for at in [0, 86_400_000, 2 * 86_400_000] {
+        flow.send("events", "u1", json!({"value": 1, "at": START + at}));
+    }
+    flow.settle();
+    let counts: Vec<Value> = flow.read("out").into_iter().map(|(_, value)| value["n"].clone()).collect();
+    assert_eq!(counts, [json!(1), json!(1), json!(1)]);
+}
+
+#[test]
+fn a_tombstone_deletes_behind_a_repartition_too() {
+    let mut flow = events(
+        r"
+steps:
+  by_item:
+    from: events
+    key_by: user || '!' AS owner
+    select: owner, item, value
+  last:
+    from: by_item
+    as: table
+    ttl: none
+    to: out
+",
+    );
+    flow.send("events", "u1", json!({"item": "a", "value": 5, "at": START}));
+    flow.settle();
+    flow.send_raw("events", Some(b"u1"), None);
+    flow.settle();
+    let rows = flow.read("out");
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert_eq!(rows[0].1["value"], json!(5));
+    assert_eq!(rows[1], ("u1!".to_owned(), Value::Null));
+}
+
+#[test]
+fn an_aggregate_of_a_table_takes_the_old_row_out() {
+    let mut flow = events(
+        r"
+steps:
+  last:
+    from: events
+    as: table
+    ttl: none
+  per_item:
+    from: last
+    group_by: item
+    aggregate: {users: COUNT(*), total: SUM(value), highest: MAX(value)}
+    ttl: none
+    to: out
+",
+    );
+    let latest = |flow: &Flow| {
+        let mut rows = std::collections::BTreeMap::new();
+        for (key, value) in flow.read("out") {
+            rows.insert(key, value);
+        }
+        rows
+    };
+    flow.send("events", "u1", json!({"item": "a", "value": 5, "at": START}));
+    flow.send("events", "u2", json!({"item": "a", "value": 7, "at": START}));
+    flow.settle();
+    let row = |item: &str, users: i64, total: i64, highest: i64| json!({"item": item, "users": users, "total": total, "highest": highest});
+    assert_eq!(latest(&flow)["a"], row("a", 2, 12, 7));
+    flow.send("events", "u2", json!({"item": "b", "value": 1, "at": START}));
+    flow.settle();
+    assert_eq!(latest(&flow)["a"], row("a", 1, 5, 5));
+    assert_eq!(latest(&flow)["b"], row("b", 1, 1, 1));
+    flow.send_raw("events", Some(b"u1"), None);
+    flow.settle();
+    assert_eq!(latest(&flow)["a"], Value::Null, "an emptied group is deleted");
+}
+
+#[test]
+fn a_row_whose_ttl_has_passed_is_deleted_and_the_next_starts_anew() {
+    let mut flow = events(
+        r"
+steps:
+  totals:
+    from: events
+    group_by: user
+    aggregate: {n: COUNT(*)}
+    ttl: 1h
+    to: out
+",
+    );
+    flow.send("events", "u1", json!({"value": 1, "at": START}));
+    flow.settle();
+    flow.advance(START + 2 * 3_600_000);
+    assert_eq!(flow.read("out").last(), Some(&("u1".to_owned(), Value::Null)));
+    flow.send("events", "u1", json!({"value": 1, "at": START + 2 * 3_600_000}));
+    flow.settle();
+    assert_eq!(flow.read("out").last().map(|(_, value)| value["n"].clone()), Some(json!(1)));
+}

@@ -294,11 +294,7 @@ pub fn advance(
 
 /// Deletes the windows whose retention has passed. Comes after the flush, so that what changed in them has been emitted;
 /// they take no records any more.
-pub fn expire_windows(
-    ctx: &mut Context<'_>,
-    plan: &AggregatePlan,
-    state: &mut AggregateState,
-) -> Result<(), Failure> {
+pub fn expire_windows(ctx: &mut Context<'_>, plan: &AggregatePlan, state: &mut AggregateState) -> Result<(), Failure> {
     let Some(window) = plan.window else { return Ok(()) };
     let retained = window.size_ms.saturating_add(window.retention_ms.max(window.grace_ms));
     let (before, now) = (state.expired_to, state.closed_to);

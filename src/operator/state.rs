@@ -88,13 +88,11 @@ impl NodeState {
                 OperatorPlan::Filter(_) | OperatorPlan::Project(_) | OperatorPlan::ToStream => Self::None,
                 OperatorPlan::StreamTableJoin(_) => Self::Join(KeyBuffer::default()),
                 OperatorPlan::Materialize(_) => Self::Materialize(KeyBuffer::default()),
-                OperatorPlan::Aggregate(_) => {
-                    Self::Aggregate(AggregateState {
-                        key: KeyBuffer::default(),
-                        closed_to: watermark_at(index),
-                        expired_to: watermark_at(index),
-                    })
-                }
+                OperatorPlan::Aggregate(_) => Self::Aggregate(AggregateState {
+                    key: KeyBuffer::default(),
+                    closed_to: watermark_at(index),
+                    expired_to: watermark_at(index),
+                }),
                 OperatorPlan::Over(_) => Self::Over(KeyBuffer::default()),
                 OperatorPlan::Repartition(repartition) => Self::Repartition(RepartitionState {
                     topic: None,

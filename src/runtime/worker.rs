@@ -168,7 +168,10 @@ enum Trouble {
         cause: String,
     },
     /// Roll back; this task cannot go on.
-    Park { task: TaskId, cause: String },
+    Park {
+        task: TaskId,
+        cause: String,
+    },
     Stop(Stop),
 }
 
@@ -253,7 +256,10 @@ impl Worker {
         }
         let cells = inputs.iter().map(|(partition, _)| self.settings.view.committed_cell(partition)).collect();
         let paused = vec![false; inputs.len()];
-        self.tasks.insert(id, Owned { task, slots, paused, cells, failures: 0, poisoned: None, parked: false, waiting_until: None });
+        self.tasks.insert(
+            id,
+            Owned { task, slots, paused, cells, failures: 0, poisoned: None, parked: false, waiting_until: None },
+        );
     }
 
     /// Gives tasks up. With `Closing::Commit` what they have done is committed first, if that is possible; what is not
