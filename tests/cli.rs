@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 bad topology, setting, file or state directory, 2 usage, 3 a test failed.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test")]
+#![expect(clippy::disallowed_methods, reason = "a test polls with a deadline")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -153,11 +154,10 @@ fn a_failed_test_has_its_own_exit_code() {
 fn dev_runs_a_file_through_the_topology_and_ends_when_told() {
     let folder = tempfile::tempdir().unwrap();
     let topology = file(&folder, "good.yaml", TOPOLOGY);
-    let rows: String = (0..50)
-        .map(|number| {
-            format!("{{\"account\": \"a{}\", \"amount\": {}, \"at\": 1767225600000}}\n", number % 5, number * 10)
-        })
-        .collect();
+    let row = |number: i32| {
+        format!("{{\"account\": \"a{}\", \"amount\": {}, \"at\": 1767225600000}}", number % 5, number * 10)
+    };
+    let rows = (0..50).map(row).collect::<Vec<_>>().join("\n");
     let input = format!("payments={}", file(&folder, "payments.jsonl", &rows));
     let output = sidestream(&["dev", &topology, "--input", &input, "--records", "50", "--http", "127.0.0.1:0"]);
     assert_exit(&output, 0);
@@ -320,6 +320,22 @@ fn kafka_that_is_away_is_waited_for_and_said_in_readyz() {
     assert_eq!(run.terminate(), Some(0));
 }
 
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let topology = file(&folder, "good.yaml", TOPOLOGY);
+    let state = folder.path().join("state");
+    // What asks a broker that does not answer cannot stop at once.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let brokers = silent.local_addr().unwrap().to_string();
+    let arguments = ["run", &topology, "--brokers", &brokers, "--http", "127.0.0.1:0", "--state-dir"];
+    let mut run = Running::start(command(&[&arguments[..], &[state.to_str().unwrap()]].concat()));
+    run.line_with("waiting for Kafka");
+    run.signal();
+    run.line_with("a second signal ends the process at once");
+    assert_eq!(run.terminate(), Some(1));
+}
+
 // ---- a process that goes on --------------------------------------------------------------------------------------------
 
 /// Killed when dropped.
@@ -370,11 +386,15 @@ impl Running {
         line["address"].as_str().unwrap().to_owned()
     }
 
+    fn signal(&self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+
     /// Sends SIGTERM and waits for the end.
     #[track_caller]
     fn terminate(&mut self) -> Option<i32> {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal();
         let deadline = Instant::now() + Duration::from_secs(40);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -395,7 +415,6 @@ impl Drop for Running {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test polls with a deadline")]
 fn wait_a_moment() {
     std::thread::sleep(Duration::from_millis(20));
 }
@@ -415,7 +434,7 @@ fn the_shipped_topologies_pass_their_own_tests() {
     let mut files: Vec<String> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path().to_str().unwrap().to_owned())
-        .filter(|path| path.ends_with(".yaml") && !path.ends_with(".test.yaml"))
+        .filter(|path| !path.ends_with(".test.yaml"))
         .collect();
     files.sort();
     let arguments: Vec<&str> = std::iter::once("test").chain(files.iter().map(String::as_str)).collect();

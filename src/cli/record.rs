@@ -210,3 +210,68 @@ pub fn rules_of<'a>(plan: &'a Plan, topic: &str) -> Vec<&'a SinkRule> {
     });
     sinks.flat_map(|sink| &sink.rules).filter(|rule| rule.topic.as_str() == topic).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value as Json, json};
+
+    use super::{Bytes, SourceWriter, source_of};
+    use crate::topology::load_text;
+
+    /// A writer for one stream with this key, format and columns.
+    fn writer(declaration: &str) -> SourceWriter {
+        let text = format!("version: 1\nname: t\nstreams:\n  s: {declaration}\nsteps:\n  out: {{from: s, to: o}}\n");
+        let loaded = load_text("t.yaml", &text, None, &|_| None).unwrap_or_else(|error| panic!("{error}"));
+        let (_, reader) = source_of(&loaded.plan, "s").unwrap();
+        SourceWriter::new(reader).unwrap()
+    }
+
+    fn object(value: Json) -> Map<String, Json> {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn bytes(key: Option<&[u8]>, value: Option<&str>) -> Bytes {
+        Bytes { key: key.map(<[u8]>::to_vec), value: value.map(|text| text.as_bytes().to_vec()) }
+    }
+
+    #[test]
+    fn key_columns_go_into_the_key_and_the_others_into_the_value() {
+        let mut plain = writer("{topic: t, key: {name: id, type: BIGINT}, format: json, columns: {a: STRING}}");
+        assert_eq!(
+            plain.object(&object(json!({"id": 1, "a": "x"})), None).unwrap(),
+            bytes(Some(&[0, 0, 0, 0, 0, 0, 0, 1]), Some(r#"{"a":"x"}"#))
+        );
+        assert_eq!(plain.tombstone(&json!(1)).unwrap(), bytes(Some(&[0, 0, 0, 0, 0, 0, 0, 1]), None));
+
+        let mut several = writer(
+            "{topic: t, key: {columns: {a: STRING, b: INT}, format: json}, format: string, columns: {v: STRING}}",
+        );
+        assert_eq!(
+            several.object(&object(json!({"v": "text", "b": 2, "a": "x"})), None).unwrap(),
+            bytes(Some(br#"{"a":"x","b":2}"#), Some("text"))
+        );
+    }
+
+    #[test]
+    fn a_value_for_a_json_topic_is_written_as_it_stands() {
+        let mut writer =
+            writer("{topic: t, key: {name: id, type: STRING}, format: json, columns: {n: BIGINT NOT NULL}}");
+        let written = writer.object(&object(json!({"id": "x", "n": "many"})), None).unwrap();
+        assert_eq!(written, bytes(Some(b"x"), Some(r#"{"n":"many"}"#)));
+    }
+
+    #[test]
+    fn what_is_no_column_or_no_key_is_refused_by_name() {
+        let mut writer = writer("{topic: t, key: {name: id, type: BIGINT}, format: json, columns: {n: BIGINT}}");
+        let unknown = writer.object(&object(json!({"id": 1, "m": 1})), None).unwrap_err();
+        assert!(unknown.contains("`m`") && unknown.contains("id, n"), "{unknown}");
+        let key = writer.object(&object(json!({"id": "one"})), None).unwrap_err();
+        assert!(key.contains("column `id`"), "{key}");
+    }
+
+    #[test]
+    fn a_stream_without_a_key_has_records_without_one() {
+        let mut writer = writer("{topic: t, format: json, columns: {n: BIGINT}}");
+        assert_eq!(writer.object(&object(json!({"n": 1})), None).unwrap(), bytes(None, Some(r#"{"n":1}"#)));
+    }
+}

@@ -173,7 +173,7 @@ fn key_text(reader: Option<&mut SinkReader>, record: &Record) -> String {
     let Some(bytes) = record.key() else { return "-".to_owned() };
     let decoded = reader.and_then(|reader| reader.object(Some(bytes), None).ok()).filter(|object| !object.is_empty());
     match decoded {
-        Some(object) => plain(&object),
+        Some(object) => object.values().map(as_text).collect::<Vec<_>>().join(" "),
         None => String::from_utf8_lossy(bytes).into_owned(),
     }
 }
@@ -198,8 +198,11 @@ fn value_text(reader: Option<&mut SinkReader>, record: &Record) -> Option<String
 fn plain(object: &Map<String, Json>) -> String {
     let mut values = object.values();
     match (values.next(), values.next()) {
-        (Some(Json::String(text)), None) => text.clone(),
-        (Some(value), None) => value.to_string(),
+        (Some(value), None) => as_text(value),
         _ => Json::Object(object.clone()).to_string(),
     }
+}
+
+fn as_text(value: &Json) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
