@@ -348,11 +348,13 @@ impl Coordinator {
         let agreement = match described {
             Ok(description) => agreement(&self.context.facts.map_hash, &description),
             Err(error) => {
-                tracing::debug!(reason = %error, "the group cannot be described yet");
+                let message = format!("the group cannot be described, so no task is opened yet: {error}");
+                self.context.view.raise(Condition::Joining, "group", &message);
                 unchecked.not_before = now + DESCRIBE_AFTER;
                 return false;
             }
         };
+        self.context.view.clear(Condition::Joining, "group");
         match agreement {
             Agreement::All => self.context.view.clear(Condition::MapConflict, ""),
             Agreement::Conflict { .. } => self.context.view.raise(Condition::MapConflict, "", &agreement.message()),
@@ -373,7 +375,9 @@ impl Coordinator {
         self.unchecked = None;
         self.context.ownership.left();
         let (least, most) = CONFLICT_BACK_OFF;
-        let back_off = Duration::from_millis(self.random.u64(millis(least)..=millis(most)));
+        // A static member's partitions move on only when its session has ended.
+        let session = if self.context.group_instance_id.is_some() { limits::SESSION_TIMEOUT } else { Duration::ZERO };
+        let back_off = session + Duration::from_millis(self.random.u64(millis(least)..=millis(most)));
         let not_before = self.now() + back_off;
         let left = std::mem::replace(&mut self.standing, Standing::Outside { not_before });
         if let Standing::Member { membership, .. } = left
@@ -387,6 +391,7 @@ impl Coordinator {
 
     fn restore(&mut self, task: TaskId) {
         let job = Job::new(task);
+        self.context.view.clear(Condition::TaskParked, &task.to_string());
         let state = TaskState::Restoring(RestoreProgress::default());
         self.context.view.set_task(TaskView { id: task, state, worker: None, watermark: None });
         if let Some(Place::Restoring(earlier)) = self.tasks.insert(task, Place::Restoring(job.clone())) {

@@ -230,7 +230,7 @@ impl Restorer {
         })
     }
 
-    /// The job stands at the front of the queue. It stays there if waiting may help.
+    /// The job stands at the front of the queue. If waiting may help it goes to the back, so that the others go on.
     fn failed(&mut self, error: restore::Error) -> Option<Finished> {
         self.not_before = self.tools.clock.monotonic() + RETRY_AFTER;
         let job = self.queue.front().cloned()?;
@@ -245,10 +245,12 @@ impl Restorer {
                     self.fetcher = None;
                 }
                 self.view.raise(Condition::TaskFailed, &subject, &format!("its state cannot be restored yet: {error}"));
+                self.queue.rotate_left(1);
                 None
             }
             restore::Error::Store(_) | restore::Error::Table(_) => {
                 self.view.raise(Condition::TaskFailed, &subject, &format!("its state cannot be restored: {error}"));
+                self.queue.rotate_left(1);
                 None
             }
         }
