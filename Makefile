@@ -18,7 +18,7 @@ demo: setup ## Run the fraud example on the embedded log: no broker, no JVM, no 
 
 test: ## Run every test, those on a real Kafka included
 	@scripts/setup.sh test
-	cargo test --all-targets
+	cargo test --lib --bins --tests
 
 unit: setup ## Run the tests that need no Kafka
 	cargo test --lib --test architecture --test topologies
