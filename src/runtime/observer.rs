@@ -43,13 +43,15 @@ pub struct Observer {
     routes_at: Duration,
     sources_at: Duration,
     purge_at: Duration,
+    /// Looks in a row that did not get through.
+    failures: u32,
 }
 
 impl Observer {
     pub fn new(log: SharedLog, plan: Arc<Plan>, facts: Arc<Facts>, clock: SharedClock, view: Arc<View>) -> Self {
         let now = clock.monotonic();
         let (sources_at, purge_at) = (now + SOURCES_EVERY, now + PURGE_EVERY);
-        Self { log, plan, facts, clock, view, ends_at: now, routes_at: now, sources_at, purge_at }
+        Self { log, plan, facts, clock, view, ends_at: now, routes_at: now, sources_at, purge_at, failures: 0 }
     }
 
     /// When it has something to do next, on the clock's monotonic time.
@@ -86,10 +88,17 @@ impl Observer {
             reached = self.purge();
         }
         match reached {
-            Ok(true) => self.view.clear(Condition::KafkaUnreachable, ""),
+            Ok(true) => {
+                self.failures = 0;
+                self.view.clear(Condition::KafkaUnreachable, "");
+            }
             Ok(false) => {}
             Err(error @ (log::Error::Unreachable { .. } | log::Error::TimedOut { .. })) => {
-                self.view.raise(Condition::KafkaUnreachable, "", &error.to_string());
+                // A coordinator that moves answers the next time.
+                self.failures += 1;
+                if self.failures >= 2 {
+                    self.view.raise(Condition::KafkaUnreachable, "", &error.to_string());
+                }
             }
             Err(error) => tracing::debug!(reason = %error, "the log could not be looked at"),
         }

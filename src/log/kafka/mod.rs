@@ -88,6 +88,8 @@ pub struct KafkaLog {
     admin: Admin,
     /// Clients that ask for a group's offsets; they do not join it.
     offset_readers: Mutex<FxHashMap<String, Arc<Client>>>,
+    /// Clients for what a group's coordinator is asked, while nobody uses them.
+    group_askers: Mutex<Vec<Admin>>,
     memberships: Arc<Memberships>,
 }
 
@@ -100,9 +102,29 @@ impl fmt::Debug for KafkaLog {
 impl KafkaLog {
     /// Does not wait for the cluster; the only error is a wrong property.
     pub fn new(settings: KafkaSettings) -> Result<Self, Error> {
-        let properties = Properties::new(&settings, "admin").consumer().finish();
-        let admin = Admin::new(Client::new(Kind::Consumer, &properties).map_err(|error| setting(&error))?);
-        Ok(Self { settings, admin, offset_readers: Mutex::default(), memberships: Arc::default() })
+        let admin = admin_of(&settings)?;
+        Ok(Self {
+            settings,
+            admin,
+            offset_readers: Mutex::default(),
+            group_askers: Mutex::default(),
+            memberships: Arc::default(),
+        })
+    }
+
+    /// Asks a group's coordinator, with a client that nobody else uses meanwhile and that does not outlive a failure.
+    ///
+    /// In librdkafka 2.12.1 a request to a coordinator that has timed out ends the process (`eonce->refcnt > 0`,
+    /// librdkafka#4605, #5397) as soon as the broker is back, unless its client has been destroyed by then.
+    fn ask_group<T>(&self, ask: impl FnOnce(&Admin) -> Result<T, Error>) -> Result<T, Error> {
+        let idle = self.group_askers.lock().pop();
+        let admin = match idle {
+            Some(admin) => admin,
+            None => admin_of(&self.settings)?,
+        };
+        let answer = ask(&admin)?;
+        self.group_askers.lock().push(admin);
+        Ok(answer)
     }
 
     fn offset_reader(&self, group: &str) -> Result<Arc<Client>, Error> {
@@ -115,6 +137,11 @@ impl KafkaLog {
         readers.insert(group.to_owned(), Arc::clone(&client));
         Ok(client)
     }
+}
+
+fn admin_of(settings: &KafkaSettings) -> Result<Admin, Error> {
+    let properties = Properties::new(settings, "admin").consumer().finish();
+    Ok(Admin::new(Client::new(Kind::Consumer, &properties).map_err(|error| setting(&error))?))
 }
 
 impl Log for KafkaLog {
@@ -147,11 +174,11 @@ impl Log for KafkaLog {
     }
 
     fn describe_group(&self, group: &str) -> Result<GroupDescription, Error> {
-        self.admin.describe_group(group)
+        self.ask_group(|admin| admin.describe_group(group))
     }
 
     fn delete_group(&self, group: &str) -> Result<(), Error> {
-        self.admin.delete_group(group)
+        self.ask_group(|admin| admin.delete_group(group))
     }
 
     fn fetcher(&self, name: &str) -> Result<Box<dyn Fetcher>, Error> {

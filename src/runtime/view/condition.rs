@@ -56,6 +56,24 @@ impl Condition {
     }
 }
 
+impl Condition {
+    /// Whether it belongs to the ordinary life of an instance, and is no reason to look.
+    pub fn is_ordinary(self) -> bool {
+        match self {
+            Self::Joining | Self::Restoring | Self::Rebalancing | Self::Stopping => true,
+            Self::KafkaUnreachable
+            | Self::TopicMissing
+            | Self::TopicUnfit
+            | Self::MapConflict
+            | Self::TaskParked
+            | Self::TaskFailed
+            | Self::InstanceFenced
+            | Self::WorkerWaiting
+            | Self::SourceChanged => false,
+        }
+    }
+}
+
 /// One condition that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {

@@ -303,6 +303,9 @@ impl View {
         let now = self.clock.wall_micros();
         let raised = self.state.write().conditions.raise(condition, subject, message, now);
         match raised {
+            Raised::New if condition.is_ordinary() => {
+                tracing::info!(condition = condition.code(), subject, reason = message, "condition raised");
+            }
             Raised::New => {
                 tracing::warn!(condition = condition.code(), subject, reason = message, "condition raised");
             }
