@@ -1,8 +1,8 @@
 //! `cargo bench --bench throughput`: the product on a real Kafka, beside bare client loops that do the same work.
 //!
 //! 1. A broker on this machine; one topic of transactions, one of accounts.
-//! 2. The floor programs, then each workload with `sidestream run`: one after the other, each a process of its own that is
-//!    alone with the broker, over the same input.
+//! 2. One floor program uncounted, to warm the broker up; then the floor programs, and each workload with `sidestream
+//!    run`: one after the other, each a process of its own that is alone with the broker, over the same input.
 //! 3. Latency of the pipe at a steady rate, exactly once and at least once.
 //! 4. A table, and `bench.json` in the target directory.
 //!
@@ -84,10 +84,15 @@ impl Bench {
         if !workloads.is_empty() {
             report.record_bytes = self.fill(&workloads);
         }
+        if !workloads.is_empty() {
+            // A broker that has just started makes its own topics and compiles its code first.
+            eprintln!("warming up");
+            self.measure_floor(Program::Pipe, "warm-up");
+        }
         for program in [Program::Pipe, Program::Keyed] {
             if workloads.iter().any(|workload| workload.floor() == program) {
                 eprintln!("floor: {}", program.name());
-                report.floors.push((program, self.measure_floor(program)));
+                report.floors.push((program, self.measure_floor(program, "floor")));
             }
         }
         for workload in workloads {
@@ -136,8 +141,8 @@ impl Bench {
         topics
     }
 
-    fn measure_floor(&self, program: Program) -> Pace {
-        let application = self.name(&format!("floor.{}", program.name()));
+    fn measure_floor(&self, program: Program, purpose: &str) -> Pace {
+        let application = self.name(&format!("{purpose}.{}", program.name()));
         let topics = self.topics(&application, self.name(INPUT));
         self.kafka.create(&topics.changelog, Self::partitions(), Cleanup::Compact);
         let directory = self.directory.path().join(&application);
