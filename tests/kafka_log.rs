@@ -498,6 +498,22 @@ fn a_broker_restart_is_survived_by_every_client() {
     assert_eq!(read(&log, &mut *fetcher, FetchSlot(0), &partition), ["after"]);
 }
 
+/// librdkafka 2.12.1 aborts when a request to a coordinator has timed out and the broker comes back (#4605).
+#[test]
+fn a_group_asked_for_while_the_broker_is_away_does_not_end_the_process() {
+    let mut broker = broker::Broker::start();
+    let log = KafkaLog::new(KafkaSettings::new(broker.brokers())).unwrap();
+    let input = topic(&log, "input", 1);
+    let group = unique("group");
+    let mut membership = member(&log, &group, std::slice::from_ref(&input));
+    own(&mut *membership, &mut Vec::new(), 1);
+    assert_eq!(log.describe_group(&group).unwrap().members.len(), 1);
+    broker.kill9();
+    assert_eq!(log.describe_group(&group).unwrap_err().next(), Next::Retry);
+    broker.run();
+    eventually("the group is described again", PATIENCE, || log.describe_group(&group).ok());
+}
+
 #[test]
 fn a_log_that_is_away_is_unreachable_within_the_time_allowed() {
     let log = KafkaLog::new(KafkaSettings::new("127.0.0.1:1")).unwrap();

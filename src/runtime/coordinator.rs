@@ -235,6 +235,19 @@ impl Coordinator {
     }
 
     fn join(&mut self) -> Result<(), Fatal> {
+        // Looked at before as well as after joining: a member that comes and goes makes the others rebalance each time.
+        match self.context.log.describe_group(&self.context.plan.name) {
+            Ok(description) => {
+                let agreement = agreement(&self.context.facts.map_hash, &description);
+                if agreement != Agreement::All {
+                    self.context.view.raise(Condition::MapConflict, "", &agreement.message());
+                    let not_before = self.now() + self.conflict_back_off();
+                    self.standing = Standing::Outside { not_before };
+                    return Ok(());
+                }
+            }
+            Err(error) => return self.group_failed(&error),
+        }
         let context = &self.context;
         let settings = MembershipSettings {
             group: context.plan.name.clone(),
@@ -371,14 +384,17 @@ impl Coordinator {
         true
     }
 
+    fn conflict_back_off(&mut self) -> Duration {
+        let (least, most) = CONFLICT_BACK_OFF;
+        Duration::from_millis(self.random.u64(millis(least)..=millis(most)))
+    }
+
     fn leave_for_a_while(&mut self) {
         self.unchecked = None;
         self.context.ownership.left();
-        let (least, most) = CONFLICT_BACK_OFF;
         // A static member's partitions move on only when its session has ended.
         let session = if self.context.group_instance_id.is_some() { limits::SESSION_TIMEOUT } else { Duration::ZERO };
-        let back_off = session + Duration::from_millis(self.random.u64(millis(least)..=millis(most)));
-        let not_before = self.now() + back_off;
+        let not_before = self.now() + session + self.conflict_back_off();
         let left = std::mem::replace(&mut self.standing, Standing::Outside { not_before });
         if let Standing::Member { membership, .. } = left
             && let Err(error) = membership.close(Leave::Now)
@@ -586,10 +602,12 @@ impl Coordinator {
         };
         if settled {
             view.clear(Condition::Joining, "");
-            if restoring == 0 && view.phase() == Phase::Starting {
-                tracing::info!(tasks = self.tasks.len(), "ready");
-                view.set_phase(Phase::Running);
-            }
+        }
+        // One that is kept out by the others is as ready as it can be: a rolling update must go on to replace them.
+        let kept_out = view.holds(Condition::MapConflict) || matches!(self.standing, Standing::Barred);
+        if view.phase() == Phase::Starting && ((settled && restoring == 0) || kept_out) {
+            tracing::info!(tasks = self.tasks.len(), "ready");
+            view.set_phase(Phase::Running);
         }
     }
 

@@ -156,8 +156,9 @@ fn an_instance_with_another_map_stays_out_while_the_old_one_runs() {
     world.turn_until(&mut [&mut old, &mut new], |instances| {
         running(instances[0]).len() == 8 && running(instances[1]).is_empty()
     });
-    let reasons = new.view().readiness().reasons;
-    let conflict = reasons.iter().find(|note| note.condition == Condition::MapConflict).unwrap();
+    let readiness = new.view().readiness();
+    assert!(readiness.ready);
+    let conflict = readiness.degraded.iter().find(|note| note.condition == Condition::MapConflict).unwrap();
     assert!(conflict.message.contains("old.map-"), "{}", conflict.message);
 
     old.stop();
