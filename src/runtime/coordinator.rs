@@ -246,6 +246,13 @@ impl Coordinator {
                     return Ok(());
                 }
             }
+            Err(error) if error.next() == Next::Retry => {
+                // A coordinator that has just moved; the observer says so if it lasts.
+                tracing::debug!(reason = %error, "the group cannot be described yet");
+                let not_before = self.now() + DESCRIBE_AFTER;
+                self.standing = Standing::Outside { not_before };
+                return Ok(());
+            }
             Err(error) => return self.group_failed(&error),
         }
         let context = &self.context;

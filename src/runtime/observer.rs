@@ -137,6 +137,10 @@ impl Observer {
 
     fn look_at_group(&self) -> Result<(), log::Error> {
         let group = self.log.describe_group(&self.plan.name)?;
+        if group.members.is_empty() {
+            self.view.clear(Condition::Rebalancing, "");
+            return Ok(());
+        }
         if !group.stable {
             self.view.raise(Condition::Rebalancing, "", "the group is rebalancing");
             return Ok(());
