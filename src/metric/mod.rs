@@ -79,7 +79,7 @@ pub const RECORDS_DROPPED: Metric = counter(
     "sidestream.records.dropped",
     "{record}",
     &["step", "reason"],
-    "Records that a step left out of its state, by reason: null_key, tombstone, late, skipped.",
+    "Records that a step left out of its state, by reason: null_key, tombstone, superseded, late, skipped.",
 );
 pub const RECORDS_OUT_OF_RANGE: Metric = counter(
     "sidestream.records.out_of_range",

@@ -3,6 +3,10 @@
 //! 1. The key's bytes find the stored row; a row whose ttl has run out counts as absent.
 //! 2. An upsert replaces it (unless `latest` says that it is older), a tombstone deletes it.
 //! 3. `emit: each` and source tables pass the change on at once; `emit: changes` once per key at the flush.
+//!
+//! A table under a new key (`key_by`) has rows from several upstream tasks, in no order between them, and more than one row
+//! may claim a key. There a row gives way only to one of the same former key, or to one that is not older; and a deletion
+//! deletes only the row of its own former key.
 
 use super::state::KeyBuffer;
 use super::{Context, Datum, Failure, deliver};
@@ -23,6 +27,8 @@ pub struct Target<'a> {
     /// Slots of the key columns in a row of the table.
     pub key: &'a [usize],
     pub latest: Option<&'a Expression>,
+    /// See [`MaterializePlan::former_key`].
+    pub former_key: &'a [usize],
     pub emit: Emit,
     pub ttl: Option<Ttl>,
     pub next: &'a [Edge],
@@ -35,6 +41,7 @@ impl<'a> Target<'a> {
             store: plan.store,
             key: &plan.key,
             latest: plan.latest.as_ref(),
+            former_key: &plan.former_key,
             emit: plan.emit,
             ttl: plan.ttl,
             next: &node.next,
@@ -95,6 +102,7 @@ pub fn apply(
     let expired = table.stored(id).is_some_and(|stored| is_expired(stored, target.ttl, watermark));
     // Downstream still has a row that has run out of time; it is told unless it is to keep it.
     let tell = !expired || target.ttl.is_some_and(|ttl| ttl.downstream);
+    let stored_at = table.stored(id).map(|stored| stored.time);
     let stored = table.stored(id).filter(|_| tell);
     let mut old_row = ctx.rows.take();
     let old = match stored {
@@ -104,7 +112,13 @@ pub fn apply(
         }
         None => false,
     };
+    let is_others = old && target.former_key.iter().any(|&slot| row[slot] != old_row[slot]);
     let replaces = match (target.latest, old && !expired, operation) {
+        (_, true, Operation::Delete) if is_others => false,
+        (_, true, Operation::Upsert) if is_others && stored_at.is_some_and(|at| time < at) => {
+            ctx.dropped(target.step, "superseded");
+            false
+        }
         (Some(latest), true, Operation::Upsert) => !is_older(latest, ctx, row, &old_row)?,
         _ => true,
     };

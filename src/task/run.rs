@@ -174,6 +174,7 @@ impl Task {
                     store: *store,
                     key: &reader_plan.key,
                     latest: None,
+                    former_key: &[],
                     emit: Emit::Each,
                     ttl: None,
                     next: &reader_plan.next,

@@ -260,6 +260,9 @@ pub struct MaterializePlan {
     pub key: Vec<usize>,
     /// `{table: {latest: at}}`: a row replaces the kept one unless this is lower.
     pub latest: Option<Expression>,
+    /// Of a table under a new key: the slots of the key that its rows had before, which tell apart rows that meet under one
+    /// new key. Empty otherwise.
+    pub former_key: Vec<usize>,
     pub emit: Emit,
     pub ttl: Option<Ttl>,
 }

@@ -67,6 +67,31 @@ fn grouping_by_another_column_goes_through_a_topic_named_after_the_step() {
 }
 
 #[test]
+fn a_table_under_a_new_key_has_a_repartition_topic_and_a_store_of_its_own() {
+    let text = "
+version: 1
+name: shop
+tables:
+  customers: {topic: customers, key: {name: customer, type: STRING}, columns: {country: STRING, level: INT}}
+steps:
+  by_country: {from: customers, key_by: {by: country, partitions: 3}}
+";
+    let plan = load_text("test.yaml", text, None, &|_| None).unwrap().plan;
+    assert_eq!(repartition_topics(&plan), ["shop-by_country-repartition"]);
+    assert_eq!(plan.internal_topics[0].partitions, Some(3));
+    let behind = &plan.sub_topologies[1];
+    assert!(matches!(behind.sources[0].readers[0].kind, plan::ReaderKind::TableChanges));
+    let plan::OperatorPlan::Materialize(kept) = &behind.nodes[0].operator else { panic!("{:?}", behind.nodes) };
+    assert_eq!((&kept.key[..], &kept.former_key[..]), (&[1][..], &[0][..]));
+    let table = plan.tables.iter().find(|table| &*table.name == "by_country").unwrap();
+    assert_eq!(table.key, plan.stores[kept.store.index()].key);
+    assert!(plan.fingerprint.lines.contains(&"store by_country table(country STRING)".to_owned()));
+    let unchanged = text.replace("{by: country, partitions: 3}", "customer");
+    let plan = load_text("test.yaml", &unchanged, None, &|_| None).unwrap().plan;
+    assert_eq!(repartition_topics(&plan), Vec::<&str>::new(), "the key is the same");
+}
+
+#[test]
 fn a_renamed_step_keeps_the_names_of_its_state() {
     let steps =
         "  per_id: {from: orders, group_by: id, aggregate: {n: COUNT(*)}, ttl: none}\nrename: {a: b, b: per_id}\n";

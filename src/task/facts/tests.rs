@@ -140,7 +140,14 @@ fn topics_that_meet_in_a_join_must_be_co_partitioned_and_are_named_if_not() {
 #[test]
 fn a_table_of_a_union_needs_equal_counts_and_a_mere_union_does_not() {
     let both = |to| vec![source("a", ReaderKind::Stream, to), source("b", ReaderKind::Stream, to)];
-    let keep = MaterializePlan { store: StoreId(0), key: Vec::new(), latest: None, emit: Emit::Each, ttl: None };
+    let keep = MaterializePlan {
+        store: StoreId(0),
+        key: Vec::new(),
+        latest: None,
+        former_key: Vec::new(),
+        emit: Emit::Each,
+        ttl: None,
+    };
     let topics = [("a", 1), ("b", 2)];
     let table = plan(both(Some(0)), vec![node(0, "latest", OperatorPlan::Materialize(keep))]);
     assert!(matches!(&learn(&table, &topics).unwrap_err()[..], [Unfit::NotCoPartitioned { .. }]));

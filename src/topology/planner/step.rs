@@ -13,6 +13,14 @@ use crate::topology::document::{AsDef, InputDef, KeyByDef, Scalar, StepDef, TtlD
 use crate::topology::plan::{ChangelogPlan, Emit, MaterializePlan, OperatorPlan, Shape, StoreKind, TablePlan, Ttl};
 use crate::topology::read::millis;
 
+/// How rows become a table: see [`MaterializePlan`].
+pub(super) struct Keep {
+    pub latest: Option<Expression>,
+    pub former_key: Vec<usize>,
+    pub emit: Emit,
+    pub ttl: Option<Ttl>,
+}
+
 impl Planner<'_> {
     pub(super) fn step(&mut self, def: &StepDef) -> Option<Stage> {
         if !def.incomplete {
@@ -307,14 +315,20 @@ impl Planner<'_> {
     }
 
     fn key_by(&mut self, def: &StepDef, stage: Stage, key_by: &KeyByDef) -> Option<Stage> {
-        if stage.shape == Shape::Table {
-            let help = "group it by the new key instead";
-            self.not_supported(&key_by.by.span, "`key_by` on a table", Some(help));
+        if stage.shape == Shape::Table && stage.windowed {
+            let help = "read its closed windows with `as: stream`, in a step that says `key_by`";
+            self.not_supported(&key_by.by.span, "`key_by` on a windowed table", Some(help));
+            return None;
+        }
+        if stage.shape == Shape::Table && def.group_by.is_some() {
+            let help = "a group of a table needs no `key_by` before it; a table under a new key is a step of its own";
+            self.error(Code::Clause, &key_by.by.span, "`key_by` beside `group_by` on a table", Some(help));
             return None;
         }
         let items = expression::compile_select(&key_by.by.text, &stage.scope(Now::Refused));
         let items = self.checked(&key_by.by, items)?;
         let mut stage = stage;
+        let former_key = stage.key.clone();
         let mut expressions = stage.identity();
         let mut slots = stage.slots.clone();
         let mut key = Vec::new();
@@ -346,6 +360,12 @@ impl Planner<'_> {
         stage.partitioning = None;
         stage.partitions = key_by.partitions;
         stage.record_key = None;
+        if stage.shape == Shape::Table {
+            // Deleted where they were, put where they belong now.
+            let moved = self.repartition_by_key(def, stage);
+            let emit = moved.emit;
+            return Some(self.kept(def, moved, Keep { latest: None, former_key, emit, ttl: None }));
+        }
         Some(stage)
     }
 
@@ -436,14 +456,21 @@ impl Planner<'_> {
         if def.ttl.is_none() {
             self.warn_unbounded(def, "every key that ever came");
         }
+        let emit = def.emit.as_ref().map_or(Emit::Changes, |emit| emit.value);
+        let keep = Keep { latest, former_key: Vec::new(), emit, ttl };
+        Some(self.kept(def, stage, keep))
+    }
+
+    /// The stage's rows as a table of the step, one per key.
+    pub(super) fn kept(&mut self, def: &StepDef, stage: Stage, keep: Keep) -> Stage {
+        let Keep { latest, former_key, emit, ttl } = keep;
         let name = self.storage_name(&def.name.text);
         let rest = (0..stage.slots.len()).filter(|slot| !stage.key.contains(slot));
         let value = Schema::new(rest.map(|slot| stage.slots[slot].column.clone()));
         let changelog = ChangelogPlan::Own(self.changelog_topic(&name));
         let store =
             self.draft.add_store(&name, StoreKind::KeyValue, stage.key_schema(), value, changelog, stage.region);
-        let emit = def.emit.as_ref().map_or(Emit::Changes, |emit| emit.value);
-        let plan = MaterializePlan { store, key: stage.key.clone(), latest, emit, ttl };
+        let plan = MaterializePlan { store, key: stage.key.clone(), latest, former_key, emit, ttl };
         let operator = OperatorPlan::Materialize(plan);
         let mut stage = stage;
         stage.shape = Shape::Table;
@@ -452,7 +479,7 @@ impl Planner<'_> {
         stage.headers = false;
         stage.pseudo_columns = false;
         stage.table = Some(TableOrigin { store, view: vec![operator.clone()] });
-        Some(self.add(def, stage, operator))
+        self.add(def, stage, operator)
     }
 
     pub(super) fn ttl(def: &StepDef) -> Option<Ttl> {

@@ -1,0 +1,179 @@
+//! Tables over the embedded log: under a new key, and windows that are forwarded when they close.
+
+#[path = "support/flow.rs"]
+mod harness;
+
+use std::collections::BTreeMap;
+
+use harness::{Flow, START};
+use serde_json::{Value, json};
+
+const ACCOUNTS: &str = r"
+version: 1
+name: app
+streams:
+  mails:
+    topic: mails
+    key: {name: id, type: STRING}
+    columns: {address: STRING}
+tables:
+  accounts:
+    topic: accounts
+    key: {name: user, type: STRING}
+    columns: {address: STRING, plan: STRING, at: TIMESTAMP}
+    timestamp: at
+";
+
+fn accounts(steps: &str) -> Flow {
+    Flow::new(&format!("{ACCOUNTS}{steps}"))
+}
+
+fn account(flow: &mut Flow, user: &str, address: &str, plan: &str, at: i64) {
+    flow.send("accounts", user, json!({"address": address, "plan": plan, "at": START + at}));
+    flow.settle();
+}
+
+/// What a reader of a compacted topic ends with.
+fn table(flow: &Flow, topic: &str) -> BTreeMap<String, Value> {
+    let mut rows = BTreeMap::new();
+    for (key, value) in flow.read(topic) {
+        if value.is_null() {
+            rows.remove(&key)
+        } else {
+            rows.insert(key, value)
+        };
+    }
+    rows
+}
+
+const BY_ADDRESS: &str = r"
+steps:
+  by_address:
+    from: accounts
+    key_by: address
+    select: address, plan
+    to: out
+";
+
+#[test]
+fn a_row_under_a_new_key_moves_when_that_key_changes_and_goes_when_it_is_deleted() {
+    let mut flow = accounts(BY_ADDRESS);
+    account(&mut flow, "u1", "a", "free", 1);
+    account(&mut flow, "u1", "a", "paid", 2);
+    account(&mut flow, "u1", "b", "paid", 3);
+    flow.send_raw("accounts", Some(b"u1"), None);
+    flow.settle();
+    let of = |address: &str| -> Vec<Value> {
+        flow.read("out").into_iter().filter(|(key, _)| key == address).map(|(_, value)| value).collect()
+    };
+    let row = |address: &str, plan: &str| json!({"address": address, "plan": plan});
+    assert_eq!(of("a"), [row("a", "free"), row("a", "paid"), Value::Null]);
+    assert_eq!(of("b"), [row("b", "paid"), Value::Null]);
+}
+
+#[test]
+fn a_deletion_does_not_take_the_row_that_another_has_put_under_the_key() {
+    // Over enough keys, both orders of the two upstream partitions occur.
+    let mut flow = accounts(BY_ADDRESS);
+    for number in 0..20 {
+        let address = format!("a{number}");
+        account(&mut flow, &format!("old{number}"), &address, "old", 1);
+        account(&mut flow, &format!("new{number}"), &address, "new", 2);
+        if number % 2 == 0 {
+            flow.send_raw("accounts", Some(format!("old{number}").as_bytes()), None);
+        } else {
+            account(&mut flow, &format!("old{number}"), "elsewhere", "old", 3);
+        }
+        flow.settle();
+    }
+    let rows = table(&flow, "out");
+    for number in 0..20 {
+        assert_eq!(rows[&format!("a{number}")]["plan"], json!("new"), "{rows:?}");
+    }
+}
+
+#[test]
+fn of_two_rows_under_one_new_key_the_one_with_the_later_event_time_is_kept_whichever_comes_first() {
+    let mut flow = accounts(BY_ADDRESS);
+    account(&mut flow, "u2", "a", "later", 20);
+    account(&mut flow, "u1", "a", "earlier", 10);
+    assert_eq!(table(&flow, "out")["a"]["plan"], json!("later"));
+    flow.send_raw("accounts", Some(b"u1"), None);
+    flow.settle();
+    assert_eq!(table(&flow, "out")["a"]["plan"], json!("later"));
+    account(&mut flow, "u3", "a", "latest", 30);
+    assert_eq!(table(&flow, "out")["a"]["plan"], json!("latest"));
+}
+
+#[test]
+fn a_row_whose_new_key_is_null_is_not_in_the_table() {
+    let mut flow = accounts(BY_ADDRESS);
+    account(&mut flow, "u1", "a", "free", 1);
+    flow.send("accounts", "u1", json!({"plan": "free", "at": START + 2}));
+    flow.settle();
+    assert_eq!(flow.read("out").last(), Some(&("a".to_owned(), Value::Null)));
+    assert_eq!(flow.read("app.dead-letters"), []);
+}
+
+#[test]
+fn a_stream_joins_a_table_by_its_new_key() {
+    let mut flow = accounts(
+        r#"
+steps:
+  by_address:
+    from: accounts
+    where: plan <> 'closed'
+    key_by: LOWER(address) AS mailbox
+    select: user AS owner, plan
+  owned:
+    from: mails
+    join: [{with: by_address, type: left, "on": mails.address = by_address.mailbox}]
+    select: id, owner, plan
+    to: out
+"#,
+    );
+    account(&mut flow, "u1", "A", "free", 1);
+    account(&mut flow, "u2", "B", "closed", 1);
+    for (id, address) in [("m1", "a"), ("m2", "b")] {
+        flow.send("mails", id, json!({"address": address}));
+        flow.settle();
+    }
+    account(&mut flow, "u1", "C", "paid", 2);
+    for (id, address) in [("m3", "a"), ("m4", "c")] {
+        flow.send("mails", id, json!({"address": address}));
+        flow.settle();
+    }
+    let owners: BTreeMap<String, Value> = flow
+        .read("out")
+        .into_iter()
+        .map(|(_, row)| (row["id"].as_str().unwrap().to_owned(), row["owner"].clone()))
+        .collect();
+    let expected = [("m1", json!("u1")), ("m2", Value::Null), ("m3", Value::Null), ("m4", json!("u1"))];
+    assert_eq!(owners, expected.map(|(id, owner)| (id.to_owned(), owner)).into());
+}
+
+#[test]
+fn a_table_under_a_new_key_can_be_grouped_and_read_as_changes() {
+    let mut flow = accounts(
+        r"
+steps:
+  by_address: {from: accounts, key_by: address}
+  plans: {from: by_address, group_by: plan, aggregate: {n: COUNT(*)}, ttl: none, to: plans}
+  moves: {from: by_address, as: stream, select: 'address, user, _op', to: moves}
+",
+    );
+    account(&mut flow, "u1", "a", "free", 1);
+    account(&mut flow, "u2", "a", "paid", 2);
+    account(&mut flow, "u2", "b", "paid", 3);
+    let counts: BTreeMap<String, Value> =
+        table(&flow, "plans").into_iter().map(|(plan, row)| (plan, row["n"].clone())).collect();
+    assert_eq!(counts, [("paid".to_owned(), json!(1))].into());
+    let of_a: Vec<(Value, Value)> = flow
+        .read("moves")
+        .into_iter()
+        .filter(|(_, row)| row["address"] == json!("a"))
+        .map(|(_, row)| (row["user"].clone(), row["_op"].clone()))
+        .collect();
+    let expected = [("u1", "insert"), ("u2", "update"), ("u2", "delete")];
+    assert_eq!(of_a, expected.map(|(user, op)| (json!(user), json!(op))));
+}
