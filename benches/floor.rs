@@ -18,7 +18,6 @@ use crate::client::{Consumer, Message, Producer, Topic};
 use crate::input::PARTITIONS;
 use crate::workload::{MINIMUM_AMOUNT, Topics};
 
-const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 const FETCH_LIMIT: usize = 4096;
 const FETCH_WAIT: Duration = Duration::from_millis(2);
 /// Between two lines of progress.
@@ -32,7 +31,9 @@ pub struct Arguments {
     pub topics: Topics,
     /// Consumer group and transactional id.
     pub application: String,
+    /// How many there are.
     pub records: u64,
+    pub commit_interval: Duration,
     pub state_dir: String,
 }
 
@@ -54,15 +55,17 @@ impl Program {
 impl Arguments {
     pub fn to_command_line(&self) -> Vec<String> {
         let Topics { input, output, changelog } = &self.topics;
-        let records = self.records.to_string();
-        [self.program.name(), &self.brokers, input, output, changelog, &self.application, &records, &self.state_dir]
+        let (records, interval) = (self.records.to_string(), self.commit_interval.as_millis().to_string());
+        let Self { brokers, application, state_dir, .. } = self;
+        let name = self.program.name();
+        [name, brokers, input, output, changelog, application, &records, &interval, state_dir]
             .map(str::to_owned)
             .to_vec()
     }
 
     pub fn from_command_line(arguments: &[String]) -> Self {
-        let [program, brokers, input, output, changelog, application, records, state_dir] = arguments else {
-            panic!("eight arguments, not {arguments:?}");
+        let [program, brokers, input, output, changelog, application, records, interval, state_dir] = arguments else {
+            panic!("nine arguments, not {arguments:?}");
         };
         let program = if program == Program::Pipe.name() { Program::Pipe } else { Program::Keyed };
         let topics = Topics { input: input.clone(), output: output.clone(), changelog: changelog.clone() };
@@ -72,6 +75,7 @@ impl Arguments {
             topics,
             application: application.clone(),
             records: records.parse().unwrap(),
+            commit_interval: Duration::from_millis(interval.parse().unwrap()),
             state_dir: state_dir.clone(),
         }
     }
@@ -90,7 +94,7 @@ pub fn run(arguments: &Arguments) {
 
 /// The loop that both share.
 fn process(arguments: &Arguments, work: &mut impl Work) {
-    let Arguments { brokers, topics, application, records, .. } = arguments;
+    let Arguments { brokers, topics, application, records, commit_interval, .. } = arguments;
     let producer = Producer::transactional(brokers, application);
     let outputs = Outputs {
         output: producer.topic(&topics.output),
@@ -112,7 +116,7 @@ fn process(arguments: &Arguments, work: &mut impl Work) {
             positions[message.partition] = message.offset + 1;
             work.process(&message, &outputs);
         }) as u64;
-        if open && (processed >= *records || committed_at.elapsed() >= COMMIT_INTERVAL) {
+        if open && (processed >= *records || committed_at.elapsed() >= *commit_interval) {
             work.flush(&outputs);
             producer.commit(&topics.input, &positions, &member);
             work.committed();

@@ -38,6 +38,9 @@ use support::{broker, eventually};
 use workload::{Guarantee, Topics, Workload};
 
 const DEFAULT_RECORDS: u64 = 3_000_000;
+/// Between two commits of a floor program: for pace as the product's, for latency what its adaptive ones come near to.
+const FLOOR_COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+const FLOOR_COMMIT_INTERVAL_LATENCY: Duration = Duration::from_millis(20);
 const INPUT: &str = "bench.transactions";
 const ACCOUNTS: &str = "bench.accounts";
 
@@ -100,9 +103,11 @@ impl Bench {
             report.paces.push((workload, self.measure_product(workload)));
         }
         if self.is_chosen("latency") {
+            eprintln!("latency: floor");
+            report.latencies.push(("floor: pipe, exactly once, a commit every 20 ms", self.measure_floor_latency()));
             for guarantee in [Guarantee::ExactlyOnce, Guarantee::AtLeastOnce] {
                 eprintln!("latency: {}", guarantee.name());
-                report.latencies.push((guarantee, self.measure_latency(guarantee)));
+                report.latencies.push((guarantee.name(), self.measure_latency(guarantee)));
             }
         }
         report.print();
@@ -144,22 +149,34 @@ impl Bench {
     fn measure_floor(&self, program: Program, purpose: &str) -> Pace {
         let application = self.name(&format!("{purpose}.{}", program.name()));
         let topics = self.topics(&application, self.name(INPUT));
-        self.kafka.create(&topics.changelog, Self::partitions(), Cleanup::Compact);
-        let directory = self.directory.path().join(&application);
-        std::fs::create_dir_all(&directory).unwrap();
         let output = pace::reader(&self.kafka.brokers, &topics.output);
+        let mut process = self.start_floor(program, &application, topics, self.records, FLOOR_COMMIT_INTERVAL);
+        let pace = pace::measure(&mut process, self.records, output, || true);
+        std::fs::remove_dir_all(self.directory.path().join(application)).unwrap();
+        pace
+    }
+
+    fn start_floor(
+        &self,
+        program: Program,
+        application: &str,
+        topics: Topics,
+        records: u64,
+        commit_interval: Duration,
+    ) -> Process {
+        self.kafka.create(&topics.changelog, Self::partitions(), Cleanup::Compact);
+        let directory = self.directory.path().join(application);
+        std::fs::create_dir_all(&directory).unwrap();
         let arguments = floor::Arguments {
             program,
             brokers: self.kafka.brokers.clone(),
             topics,
-            application,
-            records: self.records,
+            application: application.to_owned(),
+            records,
+            commit_interval,
             state_dir: directory.join("state").display().to_string(),
         };
-        let mut process = Process::floor(&arguments.to_command_line(), &directory);
-        let pace = pace::measure(&mut process, self.records, output, || true);
-        std::fs::remove_dir_all(directory).unwrap();
-        pace
+        Process::floor(&arguments.to_command_line(), &directory)
     }
 
     fn measure_product(&self, workload: Workload) -> Pace {
@@ -186,6 +203,16 @@ impl Bench {
         let latency = latency::measure(&mut process, &self.kafka.brokers, &topics.input, output);
         process.end();
         latency
+    }
+
+    fn measure_floor_latency(&self) -> latency::Latency {
+        let application = self.name("floor.latency");
+        let topics = self.topics(&application, format!("{application}.in"));
+        self.kafka.create(&topics.input, Self::partitions(), Cleanup::Delete);
+        let (input, output) = (topics.input.clone(), pace::reader(&self.kafka.brokers, &topics.output));
+        let interval = FLOOR_COMMIT_INTERVAL_LATENCY;
+        let mut process = self.start_floor(Program::Pipe, &application, topics, u64::MAX, interval);
+        latency::measure(&mut process, &self.kafka.brokers, &input, output)
     }
 
     fn start(&self, workload: Workload, application: &str, guarantee: Guarantee, topics: &Topics) -> Process {
