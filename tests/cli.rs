@@ -167,6 +167,31 @@ fn dev_runs_a_file_through_the_topology_and_ends_when_told() {
 }
 
 #[test]
+fn the_topology_on_the_first_screen_of_the_readme_is_checked_and_runs() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let block = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert!(readme.find(block).is_some_and(|at| readme[..at].lines().count() < 20), "it is on the first screen");
+    let folder = tempfile::tempdir().unwrap();
+    let topology = file(&folder, "readme.yaml", block);
+    let output = sidestream(&["check", &topology]);
+    assert_exit(&output, 0);
+    assert!(!text(&output.stdout).contains("warning"), "{}", text(&output.stdout));
+    assert_eq!(text(&output.stderr), "", "nothing is remarked");
+    let row = |number: i32| {
+        let amount = if number == 11 { 1000 } else { 10 };
+        format!("{{\"id\": \"t{number}\", \"account\": \"acct-1\", \"amount\": {amount}, \"at\": 1767225600000}}")
+    };
+    let rows = (0..12).map(row).collect::<Vec<_>>().join("\n");
+    let input = format!("transactions={}", file(&folder, "transactions.jsonl", &rows));
+    let output = sidestream(&["dev", &topology, "--input", &input, "--records", "12", "--http", "127.0.0.1:0"]);
+    assert_exit(&output, 0);
+    let said = text(&output.stdout);
+    assert!(said.contains("fraud.cleared  acct-1"), "{said}");
+    assert_eq!(said.matches("fraud.alerts  acct-1").count(), 1, "{said}");
+    assert!(said.contains("12 records in, 12 records out"), "{said}");
+}
+
+#[test]
 fn a_row_of_a_file_that_does_not_fit_is_named_with_its_line() {
     let folder = tempfile::tempdir().unwrap();
     let topology = file(&folder, "good.yaml", TOPOLOGY);

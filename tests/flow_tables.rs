@@ -5,7 +5,7 @@ mod harness;
 
 use std::collections::BTreeMap;
 
-use harness::{Flow, START};
+use harness::{Flow, START, events};
 use serde_json::{Value, json};
 
 const ACCOUNTS: &str = r"
@@ -176,4 +176,91 @@ steps:
         .collect();
     let expected = [("u1", "insert"), ("u2", "update"), ("u2", "delete")];
     assert_eq!(of_a, expected.map(|(user, op)| (json!(user), json!(op))));
+}
+
+const WINDOWS: &str = r"
+steps:
+  windows:
+    from: events
+    window: {type: tumbling, size: 10s}
+    group_by: item
+    aggregate: {n: COUNT(*)}
+    having: n > 1
+    to: running
+  closed:
+    from: windows
+    having: item <> 'c'
+    select: item, n * 10 AS tens
+    emit: final
+    to: out
+  changes: {from: windows, emit: final, as: stream, select: 'item, n, _op', to: changes}
+";
+
+#[test]
+fn closed_windows_are_forwarded_once_while_the_window_itself_passes_on_every_change() {
+    let mut flow = events(WINDOWS);
+    for (item, at) in [("a", 0), ("a", 1), ("b", 2), ("c", 3), ("c", 4), ("a", 5), ("a", 12), ("a", 13)] {
+        flow.send("events", "u1", json!({"item": item, "value": 1, "at": START + at * 1000}));
+        flow.settle();
+    }
+    let of_a = flow.read("running").into_iter().map(|(_, row)| row).filter(|row| row["item"] == json!("a"));
+    let counts: Vec<Value> = of_a.map(|row| row["n"].clone()).collect();
+    assert_eq!(counts, [json!(2), json!(3), json!(2)], "every change, and the next window");
+    let running = flow.read("running");
+    flow.advance(START + 60_000);
+    let closed: Vec<Value> = flow.read("out").into_iter().map(|(_, row)| row).collect();
+    assert_eq!(closed, [json!({"item": "a", "tens": 30}), json!({"item": "a", "tens": 20})]);
+    assert_eq!(flow.read("running"), running, "closing changes nothing");
+    let mut changes: Vec<(Value, Value)> =
+        flow.read("changes").into_iter().map(|(_, row)| (row["item"].clone(), row["n"].clone())).collect();
+    changes.sort_by_key(|row| format!("{row:?}"));
+    assert_eq!(changes, [("a", 2), ("a", 3), ("c", 2)].map(|(item, n)| (json!(item), json!(n))));
+}
+
+#[test]
+fn a_step_that_groups_forwarded_windows_comes_after_they_have_closed() {
+    let mut flow = events(
+        r"
+steps:
+  per_item: {from: events, window: {type: tumbling, size: 10s, grace: 1s}, group_by: item, aggregate: {n: COUNT(*)}}
+  closed: {from: per_item, emit: final, as: stream}
+  overall:
+    from: closed
+    window: {type: tumbling, size: 10s}
+    group_by: []
+    aggregate: {items: COUNT(*), n: SUM(n)}
+    emit: final
+    late: {to: late}
+    to: out
+",
+    );
+    for (user, item) in [("u1", "a"), ("u2", "b"), ("u3", "c"), ("u4", "a")] {
+        flow.send("events", user, json!({"item": item, "value": 1, "at": START}));
+    }
+    flow.settle();
+    flow.advance(START + 3_600_000);
+    let rows: Vec<(Value, Value)> =
+        flow.read("out").into_iter().map(|(_, row)| (row["items"].clone(), row["n"].clone())).collect();
+    assert_eq!(rows, [(json!(3), json!(4))]);
+    assert_eq!(flow.read("late"), []);
+}
+
+#[test]
+fn a_stream_without_a_declared_key_is_grouped_by_its_records_keys() {
+    let mut flow = Flow::new(
+        r"
+version: 1
+name: app
+streams:
+  clicks: {topic: clicks, columns: {page: STRING}}
+steps:
+  per_key: {from: clicks, group_by: _key AS owner, aggregate: {n: COUNT(*)}, ttl: none, to: {topic: out, value: n}}
+",
+    );
+    for key in ["u1", "u2", "u1"] {
+        flow.send("clicks", key, json!({"page": "p"}));
+        flow.settle();
+    }
+    let counts = table(&flow, "out");
+    assert_eq!(counts, [("u1", 2), ("u2", 1)].map(|(key, n)| (key.to_owned(), json!({"n": n}))).into());
 }

@@ -159,6 +159,11 @@ impl Expression {
         }
     }
 
+    /// Whether it is the pseudo-column `_key` alone.
+    pub fn is_record_key(&self) -> bool {
+        matches!(&*self.node, Node::Pseudo(eval::Pseudo::Key))
+    }
+
     /// `Some(value)` where the expression is a constant.
     pub fn as_literal(&self) -> Option<&Value> {
         match &*self.node {

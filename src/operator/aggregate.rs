@@ -4,8 +4,10 @@
 //! one. With a window, the group is (window_start, group columns):
 //! 1. A record whose window has closed (window end + grace <= watermark) is late.
 //! 2. `emit: final` passes a window's groups on when the watermark passes its end + grace; `each` at once; `changes` at
-//!    the flush.
+//!    the flush. Steps that read only closed windows get them at the close, whatever `emit` says.
 //! 3. Windows whose retention has passed are deleted after the flush, silently.
+
+use std::ops::Range;
 
 use super::materialize::{is_expired, new_is_expiry, stored_time};
 use super::state::{AggregateState, KeyBuffer};
@@ -15,7 +17,7 @@ use crate::metric;
 use crate::row::Row;
 use crate::store::cache::{EntryId, Stored};
 use crate::store::{self, KeyRange, key};
-use crate::topology::plan::{AggregatePlan, Emit, Late, Node, Shape, WindowPlan};
+use crate::topology::plan::{AggregatePlan, Edge, Emit, Late, Node, Shape, WindowPlan};
 use crate::value::Value;
 
 pub fn process(
@@ -285,8 +287,9 @@ pub fn advance(
     if watermark <= before {
         return Ok(());
     }
-    if plan.emit == Emit::Final {
-        close(ctx, node, plan, window, before, watermark)?;
+    let edges = if plan.emit == Emit::Final { &node.next } else { &plan.closed };
+    if !edges.is_empty() {
+        close(ctx, node, plan, window, edges, before..watermark)?;
     }
     state.closed_to = watermark;
     Ok(())
@@ -305,15 +308,16 @@ pub fn expire_windows(ctx: &mut Context<'_>, plan: &AggregatePlan, state: &mut A
     Ok(())
 }
 
-/// Passes on the groups of the windows that closed when the watermark moved from `before` to `now`.
+/// Passes on the groups of the windows that closed when the watermark moved from one time to another.
 fn close(
     ctx: &mut Context<'_>,
     node: &Node,
     plan: &AggregatePlan,
     window: WindowPlan,
-    before: EventTime,
-    now: EventTime,
+    edges: &[Edge],
+    watermark: Range<EventTime>,
 ) -> Result<(), Failure> {
+    let Range { start: before, end: now } = watermark;
     let behind = window.size_ms.saturating_add(window.grace_ms);
     // Window starts in (before - behind, now - behind] have just closed.
     let schema = &ctx.store_plans[plan.store.index()].key;
@@ -327,7 +331,7 @@ fn close(
             match results(plan, &group, Some(start), stored, &mut row) {
                 Ok(()) => {
                     let change = Datum::Change { old: None, new: Some(&row) };
-                    deliver(ctx, &node.next, change, end.saturating_add(-1))?;
+                    deliver(ctx, edges, change, end.saturating_add(-1))?;
                 }
                 Err(Failure::Record(error)) => {
                     reject::step(ctx, node, Datum::Record(&group), end.saturating_add(-1), &error)?;

@@ -387,7 +387,7 @@ fn reaching_sources(sub_topology: &SubTopology) -> Vec<BTreeSet<usize>> {
                 | OperatorPlan::Repartition(_)
                 | OperatorPlan::Sink(_) => {}
             }
-            for edge in &node.next {
+            for edge in node.edges() {
                 reaching[edge.to.index()].extend(sources.iter().copied());
             }
         }

@@ -338,7 +338,7 @@ fn holds(sub: &SubTopology) -> Vec<i64> {
             _ => 0,
         };
         let behind = holds[node.id.index()].saturating_add(own);
-        for edge in &node.next {
+        for edge in node.edges() {
             let hold = &mut holds[edge.to.index()];
             *hold = (*hold).max(behind);
         }

@@ -112,7 +112,7 @@ impl Graph {
             }
         }
         for node in &sub_topology.nodes {
-            for edge in &node.next {
+            for edge in node.edges() {
                 self.edges.insert((id(node), id(&sub_topology.nodes[edge.to.index()])));
             }
         }
@@ -274,6 +274,9 @@ fn text(plan: &Plan) -> String {
                 let _ = writeln!(out, "      gives {}{hidden} by {}", listed(&columns), listed(&key));
             }
             arrows(&mut out, "      ", &node.next);
+            if let OperatorPlan::Aggregate(aggregate) = &node.operator {
+                arrows(&mut out, "      closed windows ", &aggregate.closed);
+            }
         }
     }
     if !plan.tables.is_empty() {

@@ -206,6 +206,17 @@ pub struct Node {
     pub next: Vec<Edge>,
 }
 
+impl Node {
+    /// All edges that leave it.
+    pub fn edges(&self) -> impl Iterator<Item = &Edge> {
+        let closed = match &self.operator {
+            OperatorPlan::Aggregate(plan) => &plan.closed[..],
+            _ => &[],
+        };
+        self.next.iter().chain(closed)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     Stream,
@@ -282,6 +293,8 @@ pub struct AggregatePlan {
     /// A group of a table that has become empty stays, at its empty value.
     pub keep_empty: bool,
     pub late: Late,
+    /// Get each group of a window once, when it closes, whatever `emit` says.
+    pub closed: Vec<Edge>,
 }
 
 /// Tumbling windows: `[n * size + offset, (n + 1) * size + offset)` in milliseconds since the epoch.

@@ -92,6 +92,37 @@ steps:
 }
 
 #[test]
+fn grouping_a_stream_without_a_declared_key_by_its_key_needs_no_repartition_topic() {
+    let plan = |by: &str| {
+        let text = format!(
+            "version: 1\nname: shop\nstreams:\n  orders: {{topic: orders, columns: {{id: STRING}}}}\nsteps:\n  \
+             totals: {{from: orders, group_by: {by}, aggregate: {{n: COUNT(*)}}, ttl: none}}\n"
+        );
+        load_text("test.yaml", &text, None, &|_| None).unwrap().plan
+    };
+    assert_eq!(repartition_topics(&plan("_key")), Vec::<&str>::new());
+    assert_eq!(repartition_topics(&plan("_key AS owner")), Vec::<&str>::new());
+    assert_eq!(repartition_topics(&plan("CAST(_key AS STRING) AS owner")), ["shop-totals-repartition"]);
+}
+
+#[test]
+fn closed_windows_are_forwarded_by_the_aggregate_itself_without_a_second_store() {
+    let plan = plan_of(
+        "  hourly: {from: orders, window: {type: tumbling, size: 1h}, group_by: customer, aggregate: {n: COUNT(*)}, \
+         having: n > 1, to: changes}\n  closed: {from: hourly, select: customer, emit: final, to: out}\n",
+    );
+    let nodes = &plan.sub_topologies[0].nodes;
+    let plan::OperatorPlan::Aggregate(aggregate) = &nodes[0].operator else { panic!("{nodes:?}") };
+    let [plan::Edge { to, .. }] = aggregate.closed[..] else { panic!("{:?}", aggregate.closed) };
+    assert!(matches!(nodes[to.index()].operator, plan::OperatorPlan::Filter(_)), "its own `having` comes first");
+    assert_ne!(nodes[0].next, aggregate.closed);
+    let windows = plan.stores.iter().filter(|store| store.kind == plan::StoreKind::Window);
+    assert_eq!(windows.count(), 1);
+    let closed = plan.tables.iter().find(|table| &*table.name == "closed").unwrap();
+    assert_eq!(closed.store, aggregate.store);
+}
+
+#[test]
 fn a_renamed_step_keeps_the_names_of_its_state() {
     let steps =
         "  per_id: {from: orders, group_by: id, aggregate: {n: COUNT(*)}, ttl: none}\nrename: {a: b, b: per_id}\n";

@@ -22,6 +22,8 @@ pub struct Region(usize);
 pub enum Producer {
     Reader(usize),
     Node(usize),
+    /// Of a windowed aggregate: its groups as their windows close.
+    Closed(usize),
 }
 
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub struct DraftNode {
     pub node: Node,
     pub region: Region,
     pub next: Vec<(usize, Port)>,
+    /// Filled into `AggregatePlan::closed` at the end.
+    pub closed: Vec<(usize, Port)>,
     pub span: Span,
 }
 
@@ -126,11 +130,12 @@ impl Draft {
             on_error: shape.on_error,
             next: Vec::new(),
         };
-        self.nodes.push(DraftNode { node, region, next: Vec::new(), span: shape.span });
+        self.nodes.push(DraftNode { node, region, next: Vec::new(), closed: Vec::new(), span: shape.span });
         for producer in from {
             match producer {
                 Producer::Reader(reader) => self.readers[*reader].next.push((index, Port::Main)),
                 Producer::Node(node) => self.nodes[*node].next.push((index, Port::Main)),
+                Producer::Closed(node) => self.nodes[*node].closed.push((index, Port::Main)),
             }
         }
         Producer::Node(index)

@@ -127,6 +127,9 @@ impl Planner<'_> {
                 let mut node = draft.nodes[at].node.clone();
                 node.id = node_id(index);
                 node.next = edges(&draft.nodes[at].next);
+                if let OperatorPlan::Aggregate(plan) = &mut node.operator {
+                    plan.closed = edges(&draft.nodes[at].closed);
+                }
                 node
             })
             .collect();

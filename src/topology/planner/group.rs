@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use super::Planner;
+use super::draft::{DraftNode, NodeShape, Producer};
 use super::repartition::NewKey;
+use super::source::RECORD_KEY;
 use super::stage::{Now, Slot, Stage, TableOrigin};
 use crate::expression::{self, AggregateSet, Expression, Problem, Retraction, Scope, SelectItem};
 use crate::ids::TopicName;
 use crate::schema::{Column, Schema, Type};
-use crate::topology::diagnostic::Code;
+use crate::topology::diagnostic::{Code, Span};
 use crate::topology::document::{GroupByDef, Named, StepDef};
 use crate::topology::plan::{
     AggregatePlan, ChangelogPlan, Emit, GROUP_SIZE, Late, OperatorPlan, Shape, StoreKind, WindowPlan,
@@ -109,6 +111,7 @@ impl Planner<'_> {
             emit,
             ttl: Self::ttl(def),
             keep_empty: def.keep_empty.as_ref().is_some_and(|keep| keep.value),
+            closed: Vec::new(),
             late: late.filter(|_| window.is_some()).map_or(Late::Drop, Late::To),
             group,
         };
@@ -135,6 +138,14 @@ impl Planner<'_> {
 
     /// The stage with each group in one task, and the group columns over it.
     pub(super) fn grouped(&mut self, def: &StepDef, stage: Stage, items: Vec<SelectItem>) -> (Stage, Vec<Expression>) {
+        let mut items = items;
+        // The key of a stream that declares none: a hidden column, named as what every record has.
+        if let ([key], Some(_)) = (&stage.key[..], stage.record_key)
+            && *stage.slots[*key].column.name == *RECORD_KEY
+        {
+            let named = items.iter_mut().filter(|item| item.expression.is_record_key());
+            named.for_each(|item| item.expression = stage.column(*key));
+        }
         let lying = if stage.windowed { stage.key.len().saturating_sub(1) } else { stage.key.len() };
         let is_key =
             items.iter().map(|item| item.expression.as_column()).eq(stage.key[..lying].iter().map(|&slot| Some(slot)));
@@ -148,6 +159,44 @@ impl Planner<'_> {
         stage.windowed = false;
         let group = stage.key.iter().map(|&slot| stage.column(slot)).collect();
         (stage, group)
+    }
+
+    /// The rows of a windowed table as its windows close: a second way out of the same aggregate, through the same filters
+    /// and projections.
+    pub(super) fn closed_windows(&mut self, stage: Stage, span: &Span) -> Option<Stage> {
+        if stage.shape != Shape::Table || !stage.windowed {
+            let help = "it passes on the closed windows of the step in `from`, which must have a `window`";
+            self.error(Code::Clause, span, "`emit: final` needs a `window`", Some(help));
+            return None;
+        }
+        if stage.emit == Emit::Final {
+            return Some(stage);
+        }
+        // From the last node back to the aggregate: a windowed table has one way, as tables are not united.
+        let mut way = Vec::new();
+        let [Producer::Node(mut at)] = stage.producers[..] else { return Some(stage) };
+        while !matches!(self.draft.nodes[at].node.operator, OperatorPlan::Aggregate(_)) {
+            way.push(at);
+            at = self.draft.nodes.iter().position(|node| node.next.iter().any(|(to, _)| *to == at))?;
+        }
+        let mut stage = stage;
+        stage.emit = Emit::Final;
+        stage.producers = vec![Producer::Closed(at)];
+        for at in way.into_iter().rev() {
+            let DraftNode { node, span, .. } = &self.draft.nodes[at];
+            let shape = NodeShape {
+                step: node.step.clone(),
+                columns: node.schema.columns().to_vec(),
+                visible: node.visible,
+                key: node.key.clone(),
+                output: node.output,
+                on_error: node.on_error,
+                span: span.clone(),
+            };
+            let operator = node.operator.clone();
+            stage.producers = vec![self.draft.add_node(&stage.producers, stage.region, operator, shape)];
+        }
+        Some(stage)
     }
 
     /// Compiles the calls of an `aggregate` clause; mistakes are reported at theirs.

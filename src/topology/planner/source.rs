@@ -16,7 +16,7 @@ use crate::topology::plan::{
 };
 
 /// The key column of a source that declares none.
-const RECORD_KEY: &str = "_key";
+pub(super) const RECORD_KEY: &str = "_key";
 
 impl Planner<'_> {
     pub(super) fn source(&mut self, def: &SourceDef) -> Option<Stage> {

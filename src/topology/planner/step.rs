@@ -13,6 +13,13 @@ use crate::topology::document::{AsDef, InputDef, KeyByDef, Scalar, StepDef, TtlD
 use crate::topology::plan::{ChangelogPlan, Emit, MaterializePlan, OperatorPlan, Shape, StoreKind, TablePlan, Ttl};
 use crate::topology::read::millis;
 
+/// Whether the step only filters, selects and writes, so that `emit: final` is about the windows of its input.
+fn forwards(def: &StepDef) -> bool {
+    let as_table = matches!(def.shape.as_ref().map(|shape| &shape.value), Some(AsDef::Table { .. }));
+    let keeps_state = as_table || def.group_by.is_some() || def.over.is_some() || !def.joins.is_empty();
+    !keeps_state && def.key_by.is_none()
+}
+
 /// How rows become a table: see [`MaterializePlan`].
 pub(super) struct Keep {
     pub latest: Option<Expression>,
@@ -27,6 +34,9 @@ impl Planner<'_> {
             self.check_clauses(def);
         }
         let mut stage = self.inputs(def)?;
+        if let Some(emit) = def.emit.as_ref().filter(|emit| emit.value == Emit::Final && forwards(def)) {
+            stage = self.closed_windows(stage, &emit.span)?;
+        }
         if let Some(shape) = &def.shape
             && matches!(shape.value, AsDef::Stream)
         {
@@ -98,15 +108,16 @@ impl Planner<'_> {
         if let Some(window) = def.window.as_ref().filter(|_| !grouped) {
             self.error(Code::Clause, &window.span, "`window` needs `group_by` and `aggregate`", None);
         }
-        if let Some(having) = def.having.as_ref().filter(|_| !grouped && def.over.is_none()) {
+        let has_result = grouped || def.over.is_some() || (def.emit.is_some() && forwards(def));
+        if let Some(having) = def.having.as_ref().filter(|_| !has_result) {
             let help = "without `group_by` or `over` a condition is `where`";
             self.error(Code::Clause, &having.span, "`having` without a stateful clause", Some(help));
         }
         let as_table = matches!(def.shape.as_ref().map(|shape| &shape.value), Some(AsDef::Table { .. }));
         if let Some(emit) = &def.emit {
-            if !grouped && !as_table && emit.value == Emit::Final {
-                let help = "put `emit: final` on the step that has the window";
-                self.not_supported(&emit.span, "`emit: final` on a step without a window", Some(help));
+            let forwards = emit.value == Emit::Final && forwards(def);
+            if forwards {
+                // Whether the input has windows is known only later.
             } else if !grouped && !as_table {
                 self.error(Code::Clause, &emit.span, "`emit` needs `group_by` or `as: table`", None);
             } else if emit.value == Emit::Final && def.window.is_none() {
