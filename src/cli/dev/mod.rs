@@ -5,6 +5,7 @@
 
 mod input;
 pub mod screen;
+mod share;
 mod summary;
 mod tap;
 
@@ -359,7 +360,7 @@ impl Watch {
                 next += TICK;
                 ticks += 1;
                 self.show_lines_to_try()?;
-                let hidden = self.screen.take_hidden() + self.seen.take_hidden();
+                let hidden = self.seen.take_hidden();
                 let line = summary.line(&self.clock, &self.view, &self.intake, &self.seen, hidden);
                 self.screen.summary(&line)?;
                 if ticks.is_multiple_of(TIDY_EVERY) {
@@ -381,8 +382,7 @@ impl Watch {
             }
         };
         while let Some(record) = next {
-            let now = self.clock.monotonic();
-            self.screen.record(now, record.topic.as_str(), &record.key, record.value.as_deref())?;
+            self.screen.record(record.topic.as_str(), &record.key, record.value.as_deref())?;
             next = self.records.try_recv().ok();
         }
         Ok(())

@@ -1,15 +1,21 @@
 //! What `dev` shows: records as they happen, so few that a person can follow, and a summary that stays at the bottom of a
 //! terminal or is a line per second elsewhere.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use super::super::output::{Colour, Colours, Failure, colours};
 
-/// Records of one topic that are shown per second; the others are counted.
-const SHOWN_PER_SECOND: u32 = 4;
-const TERMINAL_WIDTH: usize = 160;
+/// Where output goes to a file. A terminal cuts at its own width.
+const FILE_WIDTH: usize = 160;
+/// More of a value is not written to a terminal, however wide.
+const LINE_LIMIT: usize = 400;
+/// Topics and keys are padded to line up, up to these widths.
+const TOPIC_COLUMN: usize = 32;
+const KEY_COLUMN: usize = 24;
+/// More of a key is not shown.
+const KEY_LIMIT: usize = 64;
 
 /// The terminal or the file that standard output is.
 #[derive(Debug)]
@@ -18,20 +24,13 @@ pub struct Screen {
     /// The line at the bottom of a terminal, rewritten in place.
     live: Option<String>,
     terminal: bool,
-    budgets: HashMap<String, Budget>,
-}
-
-/// How many records of a topic were shown in the current second.
-#[derive(Clone, Copy, Debug, Default)]
-struct Budget {
-    second: u64,
-    shown: u32,
-    hidden: u64,
+    /// Of the longest topic name so far and the longest key so far, within their limits.
+    columns: (usize, usize),
 }
 
 impl Screen {
     pub fn new() -> Self {
-        Self { colours: colours(), live: None, terminal: io::stdout().is_terminal(), budgets: HashMap::new() }
+        Self { colours: colours(), live: None, terminal: io::stdout().is_terminal(), columns: (0, 0) }
     }
 
     /// A line that stays.
@@ -44,28 +43,22 @@ impl Screen {
         written(result.and_then(|()| stdout.flush()))
     }
 
-    /// A record of an output topic, unless enough of that topic were shown in this second.
-    pub fn record(&mut self, now: Duration, topic: &str, key: &str, value: Option<&str>) -> Result<(), Failure> {
-        let budget = self.budgets.entry(topic.to_owned()).or_default();
-        if budget.second != now.as_secs() {
-            *budget = Budget { second: now.as_secs(), shown: 0, hidden: budget.hidden };
-        }
-        if budget.shown >= SHOWN_PER_SECOND {
-            budget.hidden += 1;
-            return Ok(());
-        }
-        budget.shown += 1;
+    /// A record of an output topic, on one line.
+    pub fn record(&mut self, topic: &str, key: &str, value: Option<&str>) -> Result<(), Failure> {
         let colours = self.colours;
+        let key = shortened(&printable(key), KEY_LIMIT);
+        self.columns.0 = self.columns.0.max(topic.chars().count()).min(TOPIC_COLUMN);
+        self.columns.1 = self.columns.1.max(key.chars().count()).min(KEY_COLUMN);
+        let (topic, key) = (format!("{topic:0$}", self.columns.0), format!("{key:0$}", self.columns.1));
+        let width = if self.terminal { LINE_LIMIT } else { FILE_WIDTH };
         let value = match value {
-            Some(value) => shortened(value, TERMINAL_WIDTH.saturating_sub(topic.len() + key.len())),
+            Some(value) => {
+                shortened(&printable(value), width.saturating_sub(topic.chars().count() + key.chars().count() + 4))
+            }
             None => colours.paint(Colour::Red, "deleted"),
         };
-        self.line(&format!("{}  {}  {value}", colours.paint(Colour::Cyan, topic), colours.paint(Colour::Bold, key)))
-    }
-
-    /// How many records were counted and not shown, over all topics, since the last call.
-    pub fn take_hidden(&mut self) -> u64 {
-        self.budgets.values_mut().map(|budget| std::mem::take(&mut budget.hidden)).sum()
+        let line = format!("{}  {}  {value}", colours.paint(Colour::Cyan, topic), colours.paint(Colour::Bold, key));
+        if self.terminal { self.line(&unwrapped(&line)) } else { self.line(&line) }
     }
 
     /// The summary of the moment.
@@ -75,8 +68,7 @@ impl Screen {
         }
         let text = self.colours.paint(Colour::Green, text);
         let mut stdout = io::stdout().lock();
-        // A line that the terminal is too narrow for is cut by it, not wrapped.
-        let text = format!("\u{1b}[?7l{text}\u{1b}[?7h");
+        let text = unwrapped(&text);
         let result = write!(stdout, "\r\u{1b}[2K{text}").and_then(|()| stdout.flush());
         self.live = Some(text);
         written(result)
@@ -100,6 +92,20 @@ fn written(result: io::Result<()>) -> Result<(), Failure> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
+    }
+}
+
+/// A line that the terminal is too narrow for is cut by it, not wrapped.
+fn unwrapped(text: &str) -> String {
+    format!("\u{1b}[?7l{text}\u{1b}[?7h")
+}
+
+/// Without what would move a terminal's cursor or change its state.
+fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().any(char::is_control) {
+        text.chars().map(|it| if it.is_control() { '\u{fffd}' } else { it }).collect::<String>().into()
+    } else {
+        text.into()
     }
 }
 
@@ -151,7 +157,7 @@ pub fn short(duration: Duration) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{bytes, grouped, short, shortened};
+    use super::{bytes, grouped, printable, short, shortened};
 
     #[test]
     fn numbers_are_written_for_people() {
@@ -161,6 +167,12 @@ mod tests {
             [12, 1_500, 3_200_000].map(|micros| short(Duration::from_micros(micros))),
             ["12 us", "1.5 ms", "3.2 s"]
         );
+    }
+
+    #[test]
+    fn bytes_of_records_do_not_steer_the_terminal() {
+        assert_eq!(printable("a\n\u{1b}[2Jä"), "a\u{fffd}\u{fffd}[2Jä");
+        assert_eq!(printable("plain"), "plain");
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use serde_json::{Map, Value as Json};
 
 use super::super::output::Failure;
 use super::super::record::{SinkReader, rules_of};
 use super::super::stop::Stop;
+use super::share::Share;
 use crate::clock::SharedClock;
 use crate::ids::{Offset, Partition, TopicName, TopicPartition};
 use crate::log::memory::MemoryLog;
@@ -42,7 +43,7 @@ struct Counted {
     records: u64,
     /// Microseconds, since they were last taken.
     latencies: Vec<i64>,
-    /// Records that the screen had no time for.
+    /// Records beyond their topic's share of the screen.
     hidden: u64,
 }
 
@@ -62,10 +63,17 @@ impl Seen {
         at(50).zip(at(99))
     }
 
-    /// How many records the screen had no time for, since the last call.
+    /// How many records were not shown, since the last call.
     pub fn take_hidden(&self) -> u64 {
         std::mem::take(&mut self.0.lock().hidden)
     }
+}
+
+/// One topic.
+struct Tapped {
+    /// `None`: the record is shown as the text that it is.
+    reader: Option<SinkReader>,
+    share: Share,
 }
 
 /// See the module.
@@ -74,7 +82,7 @@ pub struct Tap {
     log: MemoryLog,
     /// By slot.
     partitions: Vec<TopicPartition>,
-    readers: BTreeMap<TopicName, Option<SinkReader>>,
+    topics: BTreeMap<TopicName, Tapped>,
     clock: SharedClock,
     seen: Seen,
     screen: Sender<Shown>,
@@ -98,10 +106,11 @@ impl Tap {
         let mut fetcher = log.fetcher("tap").map_err(Failure::new)?;
         let descriptions = log.describe_topics(topics).map_err(Failure::new)?;
         let mut partitions = Vec::new();
-        let mut readers = BTreeMap::new();
+        let mut tapped = BTreeMap::new();
         for description in descriptions.into_iter().flatten() {
             let rule = rules_of(plan, description.name.as_str()).into_iter().next();
-            readers.insert(description.name.clone(), rule.map(SinkReader::new));
+            let topic = Tapped { reader: rule.map(SinkReader::new), share: Share::among(topics.len()) };
+            tapped.insert(description.name.clone(), topic);
             for number in 0..description.partitions {
                 let slot = FetchSlot(u32::try_from(partitions.len()).unwrap_or(u32::MAX));
                 let partition = TopicPartition::new(description.name.clone(), Partition(number));
@@ -109,7 +118,7 @@ impl Tap {
                 partitions.push(partition);
             }
         }
-        Ok(Self { fetcher, log: log.clone(), partitions, readers, clock, seen: Seen::default(), screen })
+        Ok(Self { fetcher, log: log.clone(), partitions, topics: tapped, clock, seen: Seen::default(), screen })
     }
 
     pub fn seen(&self) -> Seen {
@@ -151,20 +160,18 @@ impl Tap {
     fn take(&mut self, slot: FetchSlot, record: &Record) {
         let Some(TopicPartition { topic, .. }) = self.partitions.get(slot.0 as usize) else { return };
         let latency = self.clock.wall_micros() - record.timestamp.micros();
-        let reader = self.readers.get_mut(topic).and_then(Option::as_mut);
-        let shown = Shown {
+        let Some(tapped) = self.topics.get_mut(topic) else { return };
+        let shown = tapped.share.take(self.clock.monotonic()).then(|| Shown {
             topic: topic.clone(),
-            key: key_text(reader, record),
-            value: value_text(self.readers.get_mut(topic).and_then(Option::as_mut), record),
-        };
+            key: key_text(tapped.reader.as_mut(), record),
+            value: value_text(tapped.reader.as_mut(), record),
+        });
+        let sent = shown.is_some_and(|shown| self.screen.try_send(shown).is_ok());
         let mut seen = self.seen.0.lock();
         seen.records += 1;
+        seen.hidden += u64::from(!sent);
         if (0..LATENCY_LIMIT_MICROS).contains(&latency) {
             seen.latencies.push(latency);
-        }
-        match self.screen.try_send(shown) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => seen.hidden += 1,
         }
     }
 }

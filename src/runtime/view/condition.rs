@@ -121,13 +121,10 @@ impl Conditions {
         self.notes.remove(&(condition, subject.to_string())).is_some()
     }
 
-    /// Clears every subject of the condition.
-    pub fn clear_all(&mut self, condition: Condition) {
-        self.notes.retain(|(known, _), _| *known != condition);
-    }
-
-    pub fn retain(&mut self, condition: Condition, keep: impl Fn(&str) -> bool) {
-        self.notes.retain(|(known, subject), _| *known != condition || keep(subject));
+    /// Clears the subjects of the condition that are not to be kept; returns those that held.
+    pub fn retain(&mut self, condition: Condition, keep: impl Fn(&str) -> bool) -> Vec<String> {
+        let cleared = self.notes.extract_if(.., |(known, subject), _| *known == condition && !keep(subject));
+        cleared.map(|((_, subject), _)| subject).collect()
     }
 
     pub fn holds(&self, condition: Condition) -> bool {

@@ -323,12 +323,15 @@ impl View {
     }
 
     pub fn clear_all(&self, condition: Condition) {
-        self.state.write().conditions.clear_all(condition);
+        self.retain(condition, |_| false);
     }
 
     /// Clears the subjects of a condition that are not to be kept.
     pub fn retain(&self, condition: Condition, keep: impl Fn(&str) -> bool) {
-        self.state.write().conditions.retain(condition, keep);
+        let cleared = self.state.write().conditions.retain(condition, keep);
+        for subject in cleared {
+            tracing::info!(condition = condition.code(), subject, "condition cleared");
+        }
     }
 
     pub fn holds(&self, condition: Condition) -> bool {

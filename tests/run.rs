@@ -1,0 +1,251 @@
+//! `sidestream run` against a real Kafka: what it waits for, what it refuses, and what it loses nothing over.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+use sidestream::ids::{Offset, Partition, TopicName, TopicPartition};
+use sidestream::log::{Cleanup, FetchSlot, Fetched, Log as _};
+
+use support::broker::{self, Broker};
+use support::cluster::{Feeder, Instance, Kafka};
+use support::eventually;
+
+const PARTITIONS: u32 = 2;
+const PATIENCE: Duration = Duration::from_secs(60);
+const START_MS: i64 = 1_767_225_600_000;
+
+/// An application of a name of its own, which copies orders and counts them per customer.
+struct Shop {
+    kafka: Kafka,
+    name: String,
+    directory: tempfile::TempDir,
+}
+
+impl Shop {
+    fn new(brokers: String) -> Self {
+        let name = format!("shop_{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        Self { kafka: Kafka::new(brokers), name, directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn topic(&self, name: &str) -> String {
+        format!("{}.{name}", self.name)
+    }
+
+    fn create_topics(&self) {
+        for topic in ["orders", "copies", "counts"] {
+            self.kafka.create(&self.topic(topic), PARTITIONS, Cleanup::Delete);
+        }
+    }
+
+    /// `head`: further lines at the top level.
+    fn topology(&self, head: &str) -> PathBuf {
+        let name = &self.name;
+        let text = format!(
+            r"
+version: 1
+name: {name}
+{head}
+streams:
+  orders:
+    topic: {name}.orders
+    key: {{name: customer, type: STRING}}
+    format: json
+    columns: {{number: BIGINT NOT NULL}}
+steps:
+  copies:
+    from: orders
+    to: {name}.copies
+  counts:
+    from: orders
+    group_by: customer
+    aggregate: {{n: COUNT(*)}}
+    ttl: none
+    to: {name}.counts
+"
+        );
+        let path = self.directory.path().join(format!("{name}.yaml"));
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn start(&self, topology: &Path) -> Instance {
+        Instance::start(&self.kafka, topology, self.directory.path(), &self.name, &[])
+    }
+
+    fn state_directory(&self) -> PathBuf {
+        self.directory.path().join(format!("state-{}", self.name))
+    }
+
+    fn feeder(&self) -> Feeder {
+        Feeder::new(&self.kafka, &self.topic("orders"), PARTITIONS)
+    }
+
+    /// The numbers of the copies, in no order.
+    fn copies(&self) -> Vec<i64> {
+        let rows = self.kafka.read_all(&self.topic("copies"));
+        rows.into_iter().map(|row| row.value.unwrap()["number"].as_i64().unwrap()).collect()
+    }
+
+    /// The sum over the last count of each customer.
+    fn counted(&self) -> i64 {
+        let rows = self.kafka.read_all(&self.topic("counts"));
+        support::cluster::latest(&rows).values().map(|row| row["n"].as_i64().unwrap()).sum()
+    }
+}
+
+/// Sends orders with these numbers, of ten customers.
+fn send(feeder: &mut Feeder, numbers: std::ops::Range<i64>) {
+    for number in numbers {
+        feeder.send(&format!("customer-{}", number % 10), &json!({"number": number}).to_string(), START_MS + number);
+    }
+}
+
+#[test]
+fn missing_topics_are_named_and_waited_for() {
+    let shop = Shop::new(broker::shared());
+    let mut instance = shop.start(&shop.topology(""));
+    let topics = ["orders", "copies", "counts"].map(|topic| shop.topic(topic));
+    let detail = eventually("the missing topics in /readyz", PATIENCE, || {
+        let (status, body) = instance.json("/readyz")?;
+        assert_eq!(status, 503, "{body}");
+        let text = body.to_string();
+        topics.iter().all(|topic| text.contains(&format!("`{topic}` does not exist"))).then_some(text)
+    });
+    assert!(detail.contains("topic_missing") && detail.contains("--create-topics"), "{detail}");
+    for topic in &topics {
+        assert!(instance.log_text().contains(&format!("`{topic}` does not exist")), "{}", instance.log_text());
+    }
+    shop.create_topics();
+    instance.wait_ready();
+    assert!(instance.log_text().contains("condition cleared condition=\"topic_missing\""), "{}", instance.log_text());
+    let mut feeder = shop.feeder();
+    send(&mut feeder, 0..100);
+    feeder.flush();
+    eventually("the copies", PATIENCE, || (shop.copies().len() == 100).then_some(()));
+    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+}
+
+#[test]
+fn a_broker_that_restarts_under_load_loses_and_doubles_nothing() {
+    let mut broker = Broker::start();
+    let shop = Shop::new(broker.brokers());
+    shop.create_topics();
+    let mut instance = shop.start(&shop.topology(""));
+    instance.wait_ready();
+    let mut feeder = shop.feeder();
+    send(&mut feeder, 0..30_000);
+    feeder.flush();
+    eventually("some copies", PATIENCE, || (!shop.copies().is_empty()).then_some(()));
+    broker.stop();
+    eventually("the loss of Kafka in /readyz", PATIENCE, || {
+        let (_, body) = instance.json("/readyz")?;
+        body.to_string().contains("kafka_unreachable").then_some(())
+    });
+    assert!(instance.is_running(), "{}", instance.log_text());
+    broker.run();
+    let mut feeder = shop.feeder();
+    send(&mut feeder, 30_000..31_000);
+    feeder.flush();
+    let copies = eventually("all copies", PATIENCE, || {
+        let copies = shop.copies();
+        (copies.len() >= 31_000).then_some(copies)
+    });
+    assert_eq!(copies.len(), 31_000, "copied twice");
+    assert_eq!(copies.into_iter().collect::<BTreeSet<_>>(), (0..31_000).collect());
+    eventually("all counts", PATIENCE, || (shop.counted() == 31_000).then_some(()));
+    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+}
+
+#[test]
+fn a_dead_letter_has_the_original_key_and_bytes_and_says_where_it_was() {
+    let shop = Shop::new(broker::shared());
+    shop.create_topics();
+    let mut instance = shop.start(&shop.topology(""));
+    let mut feeder = shop.feeder();
+    let bad = "{\"number\": \"\u{e4}\", \"rest\": [1,  2";
+    feeder.send_to(Partition(0), "a", r#"{"number": 1}"#, START_MS);
+    feeder.send_to(Partition(0), "b", bad, START_MS);
+    feeder.send_to(Partition(0), "c", r#"{"number": 3}"#, START_MS);
+    feeder.flush();
+    instance.wait_ready();
+    eventually("what is around it is copied", PATIENCE, || (shop.copies() == [1, 3]).then_some(()));
+
+    let mut fetcher = shop.kafka.log.fetcher("test-dead-letters").unwrap();
+    let dead_letters = TopicName::new(shop.topic("dead-letters"));
+    fetcher.assign(FetchSlot(0), &TopicPartition::new(dead_letters, Partition(0)), Offset::ZERO).unwrap();
+    let letter = eventually("the dead letter", PATIENCE, || {
+        let mut events = Vec::new();
+        fetcher.fetch(&mut events, 10, Duration::from_millis(50)).unwrap();
+        events.into_iter().find_map(|event| match event {
+            Fetched::Record(_, record) => Some(record),
+            Fetched::End(..) | Fetched::Failed(..) => None,
+        })
+    });
+    assert_eq!(letter.key(), Some(b"b".as_slice()));
+    assert_eq!(letter.value(), Some(bad.as_bytes()));
+    let header = |name: &str| {
+        let headers = letter.headers();
+        let header = headers.iter().find(|header| &*header.name == name);
+        header.map(|header| String::from_utf8_lossy(header.value.as_deref().unwrap_or_default()).into_owned())
+    };
+    assert_eq!(header("sidestream.topic"), Some(shop.topic("orders")));
+    assert_eq!(header("sidestream.partition").as_deref(), Some("0"));
+    assert_eq!(header("sidestream.offset").as_deref(), Some("1"));
+    assert!(header("sidestream.error.message").is_some_and(|message| message.contains("number")));
+    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+}
+
+#[test]
+fn at_least_once_loses_nothing_over_a_kill() {
+    let shop = Shop::new(broker::shared());
+    shop.create_topics();
+    let mut instance = shop.start(&shop.topology("guarantee: at_least_once"));
+    instance.wait_ready();
+    let mut feeder = shop.feeder();
+    send(&mut feeder, 0..20_000);
+    eventually("some copies", PATIENCE, || (!shop.copies().is_empty()).then_some(()));
+    instance.kill();
+    send(&mut feeder, 20_000..21_000);
+    feeder.flush();
+    instance.run();
+    eventually("all copies", PATIENCE, || {
+        let copies: BTreeSet<i64> = shop.copies().into_iter().collect();
+        (copies.len() == 21_000).then_some(())
+    });
+    eventually("at least all counted", PATIENCE, || (shop.counted() >= 21_000).then_some(()));
+    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+}
+
+#[test]
+fn the_state_of_another_application_is_refused_and_left_alone() {
+    let shop = Shop::new(broker::shared());
+    shop.create_topics();
+    let mut instance = shop.start(&shop.topology(""));
+    instance.wait_ready();
+    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+
+    let other = Shop::new(broker::shared());
+    other.create_topics();
+    let output = Command::new(env!("CARGO_BIN_EXE_sidestream"))
+        .arg("run")
+        .arg(other.topology(""))
+        .args(["--brokers", &other.kafka.brokers, "--http", "127.0.0.1:0", "--state-dir"])
+        .arg(shop.state_directory())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains(&shop.name) && text.contains("--state-dir"), "{text}");
+
+    instance.run();
+    instance.wait_ready();
+    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+}
