@@ -238,12 +238,12 @@ impl Producer {
         }
     }
 
-    /// Waits until the broker has everything.
+    /// Waits until the broker has everything. In short steps: nobody is woken when the last acknowledgement arrives.
     pub fn flush(&self) {
         // SAFETY: the client is alive.
         while unsafe { sys::rd_kafka_outq_len(self.client.raw()) } > 0 {
             // SAFETY: as above.
-            unsafe { sys::rd_kafka_flush(self.client.raw(), 100) };
+            unsafe { sys::rd_kafka_flush(self.client.raw(), 1) };
         }
     }
 
@@ -258,9 +258,12 @@ impl Producer {
                 (*sys::rd_kafka_topic_partition_list_add(offsets, topic.as_ptr(), partition)).offset = *position;
             }
             let group = sys::rd_kafka_consumer_group_metadata(member.client.raw());
+            // What lingers goes out while the offsets are on their way.
+            sys::rd_kafka_flush(self.client.raw(), 0);
             check(sys::rd_kafka_send_offsets_to_transaction(self.client.raw(), offsets, group, TIMEOUT_MS));
             sys::rd_kafka_consumer_group_metadata_destroy(group);
             sys::rd_kafka_topic_partition_list_destroy(offsets);
+            self.flush();
             check(sys::rd_kafka_commit_transaction(self.client.raw(), TIMEOUT_MS));
         }
     }

@@ -21,7 +21,8 @@ pub struct Latency {
     pub p50: Duration,
     pub p99: Duration,
     pub longest: Duration,
-    pub commits_per_second: f64,
+    /// None of a program that does not tell.
+    pub commits_per_second: Option<f64>,
     /// Share of one core.
     pub cpu: f64,
 }
@@ -71,7 +72,7 @@ pub fn measure(process: &mut Process, brokers: &str, input: &str, output: Consum
         p50: quantile(0.50),
         p99: quantile(0.99),
         longest: quantile(1.0),
-        commits_per_second: commits as f64 / took,
+        commits_per_second: (commits > 0).then(|| commits as f64 / took),
         cpu,
     }
 }

@@ -56,12 +56,11 @@ impl Report {
         println!("|---|---:|---:|---:|---:|---:|");
         for (name, latency) in &self.latencies {
             println!(
-                "| {} | {:.1} | {:.1} | {:.1} | {:.0} | {:.0} % |",
-                name,
+                "| {name} | {:.1} | {:.1} | {:.1} | {} | {:.0} % |",
                 millis(latency.p50),
                 millis(latency.p99),
                 millis(latency.longest),
-                latency.commits_per_second,
+                latency.commits_per_second.map_or_else(String::new, |commits| format!("{commits:.0}")),
                 latency.cpu * 100.0
             );
         }
