@@ -149,6 +149,7 @@ fn a_broker_that_restarts_under_load_loses_and_doubles_nothing() {
         body.to_string().contains("kafka_unreachable").then_some(())
     });
     assert!(instance.is_running(), "{}", instance.log_text());
+    assert!(instance.log_text().contains("condition=\"kafka_unreachable\""), "{}", instance.log_text());
     broker.run();
     let mut feeder = shop.feeder();
     send(&mut feeder, 30_000..31_000);
@@ -160,6 +161,8 @@ fn a_broker_that_restarts_under_load_loses_and_doubles_nothing() {
     assert_eq!(copies.len(), 31_000, "copied twice");
     assert_eq!(copies.into_iter().collect::<BTreeSet<_>>(), (0..31_000).collect());
     eventually("all counts", PATIENCE, || (shop.counted() == 31_000).then_some(()));
+    let lines = instance.log_text().lines().count();
+    assert!(lines < 100, "an outage is told in {lines} lines");
     assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
 }
 

@@ -316,6 +316,9 @@ impl Drop for Config {
     }
 }
 
+/// The library's own lines can be asked for, and are silent otherwise: `telemetry::logging`.
+const LOG_TARGET: &str = "librdkafka";
+
 /// Called from librdkafka's threads.
 unsafe extern "C" fn on_log(
     client: *const sys::rd_kafka_t,
@@ -331,9 +334,9 @@ unsafe extern "C" fn on_log(
     // syslog's levels: 4 is a warning, 5 to 7 are notice, info and debug. CONFWARN says that a producer does not use a
     // consumer's property: the user gives one set for both.
     if level <= 4 && facility != "CONFWARN" {
-        tracing::warn!(client = name, facility, detail = line, "Kafka client");
+        tracing::warn!(target: LOG_TARGET, client = name, facility, detail = line, "Kafka client");
     } else {
-        tracing::debug!(client = name, facility, detail = line, "Kafka client");
+        tracing::debug!(target: LOG_TARGET, client = name, facility, detail = line, "Kafka client");
     }
 }
 
