@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(SIDESTREAM_CACHE)/target
 TOPOLOGY ?= topologies/fraud.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit check fmt bench
+.PHONY: help setup demo test unit check fmt soak bench
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -21,7 +21,7 @@ test: ## Run every test, those on a real Kafka included
 	cargo test --lib --bins --tests
 
 unit: setup ## Run the tests that need no Kafka
-	cargo test --lib --test architecture --test topologies
+	cargo test --lib --test architecture --test cli --test flow --test flow_tables --test topology_files
 
 check: setup ## Formatting, lints as errors, dependency licences
 	cargo fmt --check
@@ -30,6 +30,10 @@ check: setup ## Formatting, lints as errors, dependency licences
 
 fmt: ## Format the sources
 	cargo fmt
+
+soak: ## Restart the broker under load, again and again, until it fails or is interrupted
+	@scripts/setup.sh test
+	while cargo test --test soak; do :; done
 
 bench: ## Measure on a real Kafka, beside the bare client loops
 	@scripts/setup.sh test

@@ -1,6 +1,6 @@
 //! Two instances on a real Kafka, killed again and again: the results must equal a model computed here.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 #![expect(clippy::cast_possible_truncation, reason = "small numbers in tests")]
 
 mod support;

@@ -1,6 +1,6 @@
 //! The log on a real Kafka: what only a broker can answer. The contract that both logs keep is `log::contract`.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod support;
 

@@ -5,107 +5,15 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use serde_json::json;
 use sidestream::ids::{Offset, Partition, TopicName, TopicPartition};
-use sidestream::log::{Cleanup, FetchSlot, Fetched, Log as _};
+use sidestream::log::{FetchSlot, Fetched, Log as _};
 
-use support::broker::{self, Broker};
-use support::cluster::{Feeder, Instance, Kafka};
+use support::broker;
 use support::eventually;
-
-const PARTITIONS: u32 = 2;
-const PATIENCE: Duration = Duration::from_secs(60);
-const START_MS: i64 = 1_767_225_600_000;
-
-/// An application of a name of its own, which copies orders and counts them per customer.
-struct Shop {
-    kafka: Kafka,
-    name: String,
-    directory: tempfile::TempDir,
-}
-
-impl Shop {
-    fn new(brokers: String) -> Self {
-        let name = format!("shop_{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
-        Self { kafka: Kafka::new(brokers), name, directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn topic(&self, name: &str) -> String {
-        format!("{}.{name}", self.name)
-    }
-
-    fn create_topics(&self) {
-        for topic in ["orders", "copies", "counts"] {
-            self.kafka.create(&self.topic(topic), PARTITIONS, Cleanup::Delete);
-        }
-    }
-
-    /// `head`: further lines at the top level.
-    fn topology(&self, head: &str) -> PathBuf {
-        let name = &self.name;
-        let text = format!(
-            r"
-version: 1
-name: {name}
-{head}
-streams:
-  orders:
-    topic: {name}.orders
-    key: {{name: customer, type: STRING}}
-    format: json
-    columns: {{number: BIGINT NOT NULL}}
-steps:
-  copies:
-    from: orders
-    to: {name}.copies
-  counts:
-    from: orders
-    group_by: customer
-    aggregate: {{n: COUNT(*)}}
-    ttl: none
-    to: {name}.counts
-"
-        );
-        let path = self.directory.path().join(format!("{name}.yaml"));
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    fn start(&self, topology: &Path) -> Instance {
-        Instance::start(&self.kafka, topology, self.directory.path(), &self.name, &[])
-    }
-
-    fn state_directory(&self) -> PathBuf {
-        self.directory.path().join(format!("state-{}", self.name))
-    }
-
-    fn feeder(&self) -> Feeder {
-        Feeder::new(&self.kafka, &self.topic("orders"), PARTITIONS)
-    }
-
-    /// The numbers of the copies, in no order.
-    fn copies(&self) -> Vec<i64> {
-        let rows = self.kafka.read_all(&self.topic("copies"));
-        rows.into_iter().map(|row| row.value.unwrap()["number"].as_i64().unwrap()).collect()
-    }
-
-    /// The sum over the last count of each customer.
-    fn counted(&self) -> i64 {
-        let rows = self.kafka.read_all(&self.topic("counts"));
-        support::cluster::latest(&rows).values().map(|row| row["n"].as_i64().unwrap()).sum()
-    }
-}
-
-/// Sends orders with these numbers, of ten customers.
-fn send(feeder: &mut Feeder, numbers: std::ops::Range<i64>) {
-    for number in numbers {
-        feeder.send(&format!("customer-{}", number % 10), &json!({"number": number}).to_string(), START_MS + number);
-    }
-}
+use support::shop::{PATIENCE, START_MS, Shop, send};
 
 #[test]
 fn missing_topics_are_named_and_waited_for() {
@@ -129,40 +37,6 @@ fn missing_topics_are_named_and_waited_for() {
     send(&mut feeder, 0..100);
     feeder.flush();
     eventually("the copies", PATIENCE, || (shop.copies().len() == 100).then_some(()));
-    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
-}
-
-#[test]
-fn a_broker_that_restarts_under_load_loses_and_doubles_nothing() {
-    let mut broker = Broker::start();
-    let shop = Shop::new(broker.brokers());
-    shop.create_topics();
-    let mut instance = shop.start(&shop.topology(""));
-    instance.wait_ready();
-    let mut feeder = shop.feeder();
-    send(&mut feeder, 0..30_000);
-    feeder.flush();
-    eventually("some copies", PATIENCE, || (!shop.copies().is_empty()).then_some(()));
-    broker.stop();
-    eventually("the loss of Kafka in /readyz", PATIENCE, || {
-        let (_, body) = instance.json("/readyz")?;
-        body.to_string().contains("kafka_unreachable").then_some(())
-    });
-    assert!(instance.is_running(), "{}", instance.log_text());
-    assert!(instance.log_text().contains("condition=\"kafka_unreachable\""), "{}", instance.log_text());
-    broker.run();
-    let mut feeder = shop.feeder();
-    send(&mut feeder, 30_000..31_000);
-    feeder.flush();
-    let copies = eventually("all copies", PATIENCE, || {
-        let copies = shop.copies();
-        (copies.len() >= 31_000).then_some(copies)
-    });
-    assert_eq!(copies.len(), 31_000, "copied twice");
-    assert_eq!(copies.into_iter().collect::<BTreeSet<_>>(), (0..31_000).collect());
-    eventually("all counts", PATIENCE, || (shop.counted() == 31_000).then_some(()));
-    let lines = instance.log_text().lines().count();
-    assert!(lines < 100, "an outage is told in {lines} lines");
     assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
 }
 

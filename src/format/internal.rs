@@ -275,7 +275,7 @@ mod tests {
             refused(&[2, 1, 0, 0]),
             "not valid internal record: its version is 2; this version of Sidestream knows 1 (was a newer one rolled back?)"
         );
-        assert_eq!(refused(&[1, 0x04, 0, 0]), "not valid internal record: its kind 0x04 is unknown");
+        assert_eq!(refused(&[1, 0x05, 0, 0]), "not valid internal record: its kind 0x05 is unknown");
         assert_eq!(refused(&[1, 0x11, 0, 0]), "not valid internal record: its kind 0x11 is unknown");
         assert_eq!(refused(&[1, 0x43, 0, 0]), "not valid internal record: its kind 0x43 is unknown");
         assert_eq!(refused(&[1, 0x03, 0, 0, 0]), "not valid internal record: bytes are left over");

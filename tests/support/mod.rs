@@ -1,9 +1,10 @@
 //! What several integration tests need.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
-#![allow(clippy::cast_possible_truncation, clippy::print_stderr, reason = "tests")]
+#![allow(clippy::cast_possible_truncation, clippy::print_stderr, clippy::expect_used, clippy::panic, reason = "tests")]
 
 pub mod broker;
 pub mod cluster;
+pub mod shop;
 
 use std::time::{Duration, Instant};
 
