@@ -456,7 +456,14 @@ impl Worker {
             counters.counter(&metric::RECORDS_OUT_OF_RANGE, &[partition.topic.as_str()]).add(1);
         }
         match error.next() {
-            Next::Reposition | Next::Wait => Trouble::Park { task, cause: error.to_string() },
+            Next::Reposition => Trouble::Park {
+                task,
+                cause: format!(
+                    "{error}: its records were deleted before they were read (the topic's retention is shorter than the \
+                     time this application was away or behind); `sidestream reset` starts anew where `start` says"
+                ),
+            },
+            Next::Wait => Trouble::Park { task, cause: error.to_string() },
             _ => replay(error),
         }
     }
