@@ -95,9 +95,7 @@ impl InternalFormat {
         time: EventTime,
         into: &mut Vec<u8>,
     ) -> Result<(), store::Error> {
-        push_head(RECORD, progress, into);
-        push_zigzag(time.0, into);
-        self.codec.encode(row, None, into)
+        self.encode_row(RECORD, progress, row, time, into)
     }
 
     /// Appends a stream's record that had no value.
@@ -108,7 +106,19 @@ impl InternalFormat {
         time: EventTime,
         into: &mut Vec<u8>,
     ) -> Result<(), store::Error> {
-        push_head(TOMBSTONE, progress, into);
+        self.encode_row(TOMBSTONE, progress, row, time, into)
+    }
+
+    /// An envelope of one row.
+    fn encode_row(
+        &self,
+        kind: u8,
+        progress: Progress,
+        row: &[Value],
+        time: EventTime,
+        into: &mut Vec<u8>,
+    ) -> Result<(), store::Error> {
+        push_head(kind, progress, into);
         push_zigzag(time.0, into);
         self.codec.encode(row, None, into)
     }

@@ -1,5 +1,6 @@
 //! What operators work with while a record, a watermark or a flush passes through them.
 
+use super::Datum;
 use super::outbox::Outbox;
 use super::state::NodeState;
 use crate::expression::Env;
@@ -53,6 +54,17 @@ impl<'a> Context<'a> {
             let mut readers = self.plan.sources.iter().flat_map(|source| &source.readers);
             readers.find(|reader| leads_here(&reader.next)).map(|reader| (reader.schema.clone(), reader.visible))
         })
+    }
+
+    /// The row of a stream's record that a step works on. Tombstones are left out and counted; a table's changes are not
+    /// for such a step.
+    pub fn record_row<'d>(&self, node: &Node, datum: Datum<'d>) -> Option<&'d [Value]> {
+        let Datum::Record(row) = datum else { return None };
+        if self.origin.tombstone {
+            self.dropped(&node.step, "tombstone");
+            return None;
+        }
+        Some(row)
     }
 
     /// Counts a record that a step leaves out of its state.

@@ -18,11 +18,7 @@ pub fn process(
     datum: Datum<'_>,
     time: EventTime,
 ) -> Result<(), Failure> {
-    let Datum::Record(row) = datum else { return Ok(()) };
-    if ctx.origin.tombstone {
-        ctx.dropped(&node.step, "tombstone");
-        return Ok(());
-    }
+    let Some(row) = ctx.record_row(node, datum) else { return Ok(()) };
     state.values.clear();
     project::evaluate(&plan.key, row, ctx.origin, &mut state.values)?;
 
