@@ -297,6 +297,12 @@ fn a_state_directory_that_cannot_be_used_is_refused_and_left_alone() {
     assert_exit(&output, 1);
     let error = text(&output.stderr);
     assert!(error.contains("would be misread") && error.contains("reset --step"), "{error}");
+    let retyped = TOPOLOGY.split("tests:").next().unwrap().replace("SUM(amount)", "MAX(account)");
+    let output = dev(&file(&folder, "retyped.yaml", &retyped), state);
+    assert_exit(&output, 1);
+    let error = text(&output.stderr);
+    assert!(error.contains("column `total` is stored as") && error.contains("cannot be read as STRING"), "{error}");
+    assert!(error.contains("sidestream reset --step "), "{error}");
 }
 
 #[test]

@@ -17,8 +17,8 @@ pub async fn healthz() -> Json<HealthAnswer> {
     Json(HealthAnswer { status: "alive".to_owned() })
 }
 
-/// Whether the instance has started up: 503 with the reasons while Kafka has not been reached, a topic is missing or the
-/// first restore runs. Later trouble is 200 with what is degraded.
+/// Whether the instance has started up: 503 with the reasons while Kafka has not been reached, a topic is missing, the
+/// first restore runs or a task of the first assignment cannot be opened. Later trouble is 200 with what is degraded.
 #[utoipa::path(get, path = "/readyz", tag = "probes", security(()), responses(
     (status = 200, body = ReadyAnswer),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "`not_ready`, with `reasons`"),

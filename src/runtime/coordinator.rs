@@ -612,7 +612,9 @@ impl Coordinator {
         }
         // One that is kept out by the others is as ready as it can be: a rolling update must go on to replace them.
         let kept_out = view.holds(Condition::MapConflict) || matches!(self.standing, Standing::Barred);
-        if view.phase() == Phase::Starting && ((settled && restoring == 0) || kept_out) {
+        // A task that could not be opened yet is no more ready than one that is being restored.
+        let open = self.tasks.values().all(|place| matches!(place, Place::Running { .. }));
+        if view.phase() == Phase::Starting && ((settled && open) || kept_out) {
             tracing::info!(tasks = self.tasks.len(), "ready");
             view.set_phase(Phase::Running);
         }

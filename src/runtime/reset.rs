@@ -14,7 +14,7 @@ use crate::log::{self, Log};
 use crate::store;
 use crate::store::directory::{self, StateDirectory};
 use crate::topology::Plan;
-use crate::topology::plan::{ChangelogPlan, InternalTopicKind};
+use crate::topology::plan::{ChangelogPlan, InternalTopicKind, store_of};
 
 /// What is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,10 +85,8 @@ pub fn perform(log: &dyn Log, plan: &Plan, state_dir: &Path, removal: &Removal) 
             state.destroy_store(store)?;
         }
         // The plan that wrote them binds nobody any more: the step may come back as another one.
-        let is_removed = |line: &&String| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
-            ["store", name, ..] => removal.stores.iter().any(|store| store == name),
-            _ => false,
-        };
+        let is_removed =
+            |line: &&String| store_of(line).is_some_and(|name| removal.stores.iter().any(|store| store == name));
         let kept: Vec<String> = state.identity().plan.iter().filter(|line| !is_removed(line)).cloned().collect();
         state.keep_plan(&kept)?;
     }

@@ -141,8 +141,10 @@ impl Restorer {
         match self.step(wait) {
             Ok(None) => None,
             Ok(Some((job, restored))) => {
-                self.view.clear(Condition::TaskFailed, &job.task.to_string());
                 let outcome = self.open(job.task, restored).map(Box::new).map_err(Failure::from);
+                if outcome.is_ok() {
+                    self.view.clear(Condition::TaskFailed, &job.task.to_string());
+                }
                 Some(Finished { job, outcome })
             }
             Err(error) => self.failed(error),

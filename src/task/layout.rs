@@ -2,20 +2,25 @@
 //!
 //! A row names its layout by a number that is computed from the columns, so that whoever meets the row (another machine
 //! that restores the changelog, a later version of the topology) finds the columns in the task's meta store, under
-//! `layout/<store>/<number>`. Nothing else has to be kept in step.
+//! `layout/<store>/<topic id>/<number>`. Beside them, under `plan/<store>/<topic id>`, stands what else reading the rows
+//! depends on: the lines of the plan's fingerprint about that store.
+//!
+//! Invariant: the topic id is that of the store's changelog (or of the repartition topic itself). One that is made anew
+//! holds no row of before, so that what is known of the former one binds nobody (`sidestream reset --step`).
 
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{Changelog, Error};
 use crate::expression::parse_type;
 use crate::ids::TopicName;
 use crate::schema::{Column, Schema};
 use crate::store::key::prefix_end;
 use crate::store::row::{RowCodec, layout_hash};
 use crate::store::{self, Backend, Direction, KeyRange, StorePartition};
-use crate::topology::plan::{AggregatePlan, GROUP_SIZE, Node, OperatorPlan, StorePlan};
+use crate::topology::Plan;
+use crate::topology::plan::{AggregatePlan, Fingerprint, GROUP_SIZE, Guarantee, Node, OperatorPlan, StorePlan};
 use crate::value::Value;
 
 /// A layout that must be written to the meta store before a row that names it.
@@ -33,15 +38,23 @@ struct ColumnText {
     nullable: bool,
 }
 
+/// Where a task keeps its layouts.
+#[derive(Clone, Copy, Debug)]
+pub struct Meta<'a> {
+    pub backend: &'a dyn Backend,
+    pub at: StorePartition,
+}
+
 /// The codec of a store partition that knows every layout its rows may have, and the current layout's row where it is
-/// not in the meta store yet.
+/// not in the meta store yet. `topic_id` is that of its changelog.
 pub fn codec(
     store: &StorePlan,
+    topic_id: &str,
     nodes: &[Node],
-    meta: Option<(&dyn Backend, StorePartition)>,
+    meta: Option<Meta<'_>>,
 ) -> Result<(RowCodec, Option<LayoutRow>), Error> {
     let current = layout_hash(&store.value);
-    let layouts = known(&store.name, meta)?;
+    let layouts = known(&store.name, topic_id, meta)?;
     let is_known = layouts.iter().any(|(number, _)| *number == current);
     let misread =
         |error: store::row::LayoutError| Error::Layout { store: store.name.to_string(), reason: error.to_string() };
@@ -49,28 +62,72 @@ pub fn codec(
     if let Some(aggregate) = owner(nodes, store) {
         codec = codec.with_defaults(empty_state(aggregate, &store.value)).map_err(misread)?;
     }
-    let row = (!is_known && meta.is_some()).then(|| layout_row(&store.name, &store.value));
+    let row = (!is_known && meta.is_some()).then(|| layout_row(&store.name, topic_id, &store.value));
     Ok((codec, row))
+}
+
+/// Refuses rows that were written under a plan which said something else about their store, and gives the row that keeps
+/// what this plan says, where the meta store has it not.
+///
+/// What a plan says is committed together with the first row under it. Rows beside which it is missing were written by a
+/// task that kept it elsewhere, because the step had another key or read other topics.
+pub fn check_plan(
+    store: &StorePlan,
+    changelog: &Changelog,
+    plan: &Plan,
+    meta: Option<Meta<'_>>,
+) -> Result<Option<LayoutRow>, Error> {
+    let Some(Meta { backend, at }) = meta else { return Ok(None) };
+    let misread = |reason: &str| Error::Layout { store: store.name.to_string(), reason: reason.to_owned() };
+    let key = format!("plan/{}/{}", store.name, changelog.topic_id).into_bytes();
+    let mut written: Option<String> = None;
+    backend.get(at, &key, &mut |value| {
+        written = value.map(|value| String::from_utf8_lossy(value).into_owned());
+    })?;
+    // Without transactions the first rows may have come through alone.
+    let certain = plan.guarantee == Guarantee::ExactlyOnce && !changelog.is_source;
+    if written.is_none() && certain && holds_rows(backend, StorePartition { store: store.id, ..at })? {
+        return Err(misread(
+            "nothing says how its rows were written, so the step had another key or read other topics",
+        ));
+    }
+    let written = written.unwrap_or_default();
+    if let Some(change) = plan.fingerprint.misreadings(written.lines()).first() {
+        return Err(misread(&change.message));
+    }
+    let own = Fingerprint { lines: plan.fingerprint.of_store(&store.name).map(str::to_owned).collect() };
+    let lines = own.on_top_of(written.lines()).join("\n");
+    Ok((lines != written).then(|| LayoutRow { key, value: lines.into_bytes() }))
+}
+
+fn holds_rows(backend: &dyn Backend, at: StorePartition) -> Result<bool, Error> {
+    let mut found = false;
+    backend.scan(at, KeyRange { from: b"", to: None }, Direction::Forward, &mut |_, _| {
+        found = true;
+        ControlFlow::Break(())
+    })?;
+    Ok(found)
 }
 
 /// The earlier layouts of the records in a repartition topic, as its reader knew them, and the present one's row where
 /// it is not in the meta store yet.
 pub fn of_topic(
     topic: &TopicName,
+    topic_id: &str,
     present: &Schema,
-    meta: Option<(&dyn Backend, StorePartition)>,
+    meta: Option<Meta<'_>>,
 ) -> Result<(Vec<Schema>, Option<LayoutRow>), Error> {
-    let layouts = known(topic.as_str(), meta)?;
+    let layouts = known(topic.as_str(), topic_id, meta)?;
     let is_known = layouts.iter().any(|(number, _)| *number == layout_hash(present));
-    let row = (!is_known && meta.is_some()).then(|| layout_row(topic.as_str(), present));
+    let row = (!is_known && meta.is_some()).then(|| layout_row(topic.as_str(), topic_id, present));
     Ok((layouts.into_iter().map(|(_, schema)| schema).collect(), row))
 }
 
 /// The layouts that the meta store has under a name.
-fn known(name: &str, meta: Option<(&dyn Backend, StorePartition)>) -> Result<Vec<(u32, Schema)>, Error> {
-    let Some((backend, at)) = meta else { return Ok(Vec::new()) };
+fn known(name: &str, topic_id: &str, meta: Option<Meta<'_>>) -> Result<Vec<(u32, Schema)>, Error> {
+    let Some(Meta { backend, at }) = meta else { return Ok(Vec::new()) };
     let mut layouts = Vec::new();
-    let prefix = format!("layout/{name}/");
+    let prefix = format!("layout/{name}/{topic_id}/");
     let to = prefix_end(prefix.as_bytes());
     let range = KeyRange { from: prefix.as_bytes(), to: to.as_deref() };
     let mut failed = None;
@@ -87,8 +144,8 @@ fn known(name: &str, meta: Option<(&dyn Backend, StorePartition)>) -> Result<Vec
     }
 }
 
-fn layout_row(name: &str, schema: &Schema) -> LayoutRow {
-    LayoutRow { key: format!("layout/{name}/{}", layout_hash(schema)).into_bytes(), value: encode(schema) }
+fn layout_row(name: &str, topic_id: &str, schema: &Schema) -> LayoutRow {
+    LayoutRow { key: format!("layout/{name}/{topic_id}/{}", layout_hash(schema)).into_bytes(), value: encode(schema) }
 }
 
 /// The aggregate whose groups a store holds.

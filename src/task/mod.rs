@@ -55,8 +55,8 @@ pub enum Error {
     Store(#[from] store::Error),
     /// The rows were written by another version of the topology, and this one cannot read them.
     #[error(
-        "state of `{store}` does not fit this topology: {reason}; rename the step, or clear it with `sidestream reset \
-         --step`"
+        "the state of `{store}` was written by another version of this topology and would be misread: {reason}; give the \
+         step a new name, undo the change, or clear its state with `sidestream reset --step {store}`"
     )]
     Layout { store: String, reason: String },
 }
@@ -153,15 +153,16 @@ impl Task {
         let needs = needs(sub);
         let meta = sub.stores.iter().copied().find(|id| plan.stores[id.index()].kind == StoreKind::Meta);
         let meta_at = meta.map(|store| StorePartition { store, partition: id.partition });
-        let (stores, mut layouts) = open_stores(&plan, sub, id, &backend, meta_at, cache_bytes)?;
+        let (stores, mut layouts) = open_stores(&plan, &facts, id, &backend, meta_at, cache_bytes)?;
         let mut inputs = Vec::new();
         for (source, partition) in facts.inputs(&plan, id).into_iter().enumerate() {
             let Some(partition) = partition else { continue };
             let source_plan = &sub.sources[source];
             let mut earlier = Vec::new();
             if let ([reader], Some(_)) = (&source_plan.readers[..], &source_plan.repartition) {
-                let meta = meta_at.map(|at| (&*backend, at));
-                let (known, layout) = layout::of_topic(&source_plan.topic, &reader.schema, meta)?;
+                let meta = meta_at.map(|at| layout::Meta { backend: &*backend, at });
+                let topic_id = facts.topics.get(&source_plan.topic).map_or("", |topic| topic.id.as_str());
+                let (known, layout) = layout::of_topic(&source_plan.topic, topic_id, &reader.schema, meta)?;
                 layouts.extend(layout);
                 earlier = known;
             }
@@ -299,12 +300,14 @@ impl Task {
 
 fn open_stores(
     plan: &Plan,
-    sub: &SubTopology,
+    facts: &Facts,
     id: TaskId,
     backend: &SharedBackend,
     meta: Option<StorePartition>,
     cache_bytes: usize,
 ) -> Result<(Stores, Vec<LayoutRow>), Error> {
+    let sub = &plan.sub_topologies[id.sub_topology.0 as usize];
+    let meta = meta.map(|at| layout::Meta { backend: &**backend, at });
     let mut stores = Stores { open: (0..plan.stores.len()).map(|_| None).collect() };
     let mut layouts = Vec::new();
     let cached = sub.stores.iter().filter(|store| plan.stores[store.index()].kind != StoreKind::Meta).count();
@@ -317,7 +320,9 @@ fn open_stores(
             StoreKind::Window => Access::ByKeyAndRange,
             StoreKind::KeyValue | StoreKind::List => Access::ByKey,
         };
-        let (codec, layout) = layout::codec(store_plan, &sub.nodes, meta.map(|at| (&**backend, at)))?;
+        let changelog = facts.changelog(store);
+        layouts.extend(layout::check_plan(store_plan, changelog, plan, meta)?);
+        let (codec, layout) = layout::codec(store_plan, &changelog.topic_id, &sub.nodes, meta)?;
         layouts.extend(layout);
         let open = if store_plan.kind == StoreKind::List {
             OpenStore::List(ListTable::new(at, backend.clone(), codec, share))

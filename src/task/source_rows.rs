@@ -43,7 +43,7 @@ impl SourceRows {
         });
         let Some((source, reader)) = filling else { return Ok(None) };
         let store = &plan.stores[store.index()];
-        let (codec, _) = layout::codec(store, &sub.nodes, None)?;
+        let (codec, _) = layout::codec(store, "", &sub.nodes, None)?;
         Ok(Some(Self {
             reader: RowReader::new(reader, Vec::new()),
             key_slots: reader.key.clone(),

@@ -7,6 +7,7 @@
 
 pub mod diagnostic;
 pub mod document;
+mod fingerprint;
 pub mod graph;
 pub mod plan;
 mod planner;

@@ -24,6 +24,8 @@ use crate::format::Format;
 use crate::ids::{EventTime, StoreId, SubTopologyId, TopicName};
 use crate::schema::Schema;
 
+pub use super::fingerprint::{Fingerprint, Misreading, store_of};
+
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The application id: consumer group and prefix of internal topics.
@@ -475,10 +477,4 @@ pub struct TablePlan {
     /// `None` where the partition does not follow from the key (it was grouped within partitions of another key): every
     /// owner must be asked.
     pub partitioning: Option<Partitioning>,
-}
-
-/// What must not change under existing state: one line per store, source and internal topic, in a fixed order.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Fingerprint {
-    pub lines: Vec<String>,
 }

@@ -91,6 +91,21 @@ const NEGATIVE_INFINITY: usize = 5;
 const COUNT: usize = 2;
 
 impl Call {
+    /// Its name in capitals.
+    pub fn function(&self) -> &'static str {
+        match &self.kind {
+            Kind::Count => "COUNT",
+            Kind::SumInteger | Kind::SumDecimal { .. } | Kind::SumDouble => "SUM",
+            Kind::AverageInteger | Kind::AverageDecimal { .. } | Kind::AverageDouble => "AVG",
+            Kind::Extreme(End::Least) => "MIN",
+            Kind::Extreme(End::Greatest) => "MAX",
+            Kind::Edge(End::Least) => "FIRST",
+            Kind::Edge(End::Greatest) => "LAST",
+            Kind::Argument(End::Least) => "ARG_MIN",
+            Kind::Argument(End::Greatest) => "ARG_MAX",
+        }
+    }
+
     /// Whether it goes by event time alone.
     pub fn is_by_event_time(&self) -> bool {
         matches!(self.kind, Kind::Edge(_))

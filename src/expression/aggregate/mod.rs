@@ -80,6 +80,11 @@ impl AggregateSet {
         self.calls.iter().enumerate().filter(|(_, call)| call.is_by_event_time()).map(|(number, _)| number)
     }
 
+    /// Name and function of each result column, in their order: what the state of one means nothing to another.
+    pub fn functions(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.columns.iter().zip(self.calls.iter()).map(|(column, call)| (&*column.name, call.function()))
+    }
+
     /// The result columns.
     pub fn columns(&self) -> &[Column] {
         &self.columns

@@ -1,5 +1,6 @@
 //! Instances over the in-process log, turned by hand: start, hand-over, loss, conflict, end.
 
+mod misfits;
 mod plans;
 mod querying;
 mod resetting;

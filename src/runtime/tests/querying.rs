@@ -78,7 +78,7 @@ impl Desk {
             key::push_window_start(EventTime(start), &mut key_bytes);
         }
         key::encode_key(&[Value::string(id)], &store.key, &mut key_bytes).unwrap();
-        let (codec, _) = layout::codec(store, &[], None).unwrap();
+        let (codec, _) = layout::codec(store, "", &[], None).unwrap();
         let mut value = Vec::new();
         codec.encode(&[Value::string(name)], Some(EventTime(1)), &mut value).unwrap();
         let at = StorePartition { store: StoreId(0), partition };

@@ -198,8 +198,9 @@ impl<'a> Reading<'a> {
         let sub = &self.view.plan.sub_topologies[self.store.sub_topology.0 as usize];
         let stores = &self.view.plan.stores;
         let meta = sub.stores.iter().copied().find(|store| stores[store.index()].kind == StoreKind::Meta);
-        let meta = meta.map(|store| (&*self.backend, StorePartition { store, partition }));
-        let (codec, _) = layout::codec(self.store, &sub.nodes, meta).map_err(|error| failed(&error))?;
+        let meta = meta.map(|store| layout::Meta { backend: &*self.backend, at: StorePartition { store, partition } });
+        let topic_id = &self.facts.changelog(self.store.id).topic_id;
+        let (codec, _) = layout::codec(self.store, topic_id, &sub.nodes, meta).map_err(|error| failed(&error))?;
         let lags = self.view.lag();
         let ours: Vec<&InputLag> = lags.iter().filter(|lag| lag.task == id).collect();
         let position = ours.iter().filter_map(|lag| Some((lag.input.clone(), lag.committed?))).collect();

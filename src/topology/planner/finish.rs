@@ -1,4 +1,4 @@
-//! The graph cut into sub-topologies: ids, sources, stores, internal topics, what is decoded, and the fingerprint.
+//! The graph cut into sub-topologies: ids, sources, stores, internal topics, and what is decoded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl Planner<'_> {
         }
         let mut tables = std::mem::take(&mut self.tables);
         tables.sort_by(|a, b| a.name.cmp(&b.name));
-        let fingerprint = fingerprint(&sub_topologies, &stores);
+        let fingerprint = Fingerprint::of(&sub_topologies, &stores);
         Plan {
             name,
             description: self.document.description.clone(),
@@ -388,49 +388,6 @@ fn meta_store(application: &str, sub_topology: &SubTopology, id: StoreId) -> Sto
         changelog: ChangelogPlan::Own(changelog),
         sub_topology: sub_topology.id,
     }
-}
-
-/// One line per store, source and repartition topic, sorted.
-fn fingerprint(sub_topologies: &[SubTopology], stores: &[StorePlan]) -> Fingerprint {
-    let columns = |schema: &Schema| {
-        let columns: Vec<String> =
-            schema.columns().iter().map(|column| format!("{} {}", column.name, column.ty)).collect();
-        columns.join(", ")
-    };
-    let mut lines: BTreeSet<String> = BTreeSet::new();
-    for store in stores {
-        let kind = match store.kind {
-            StoreKind::KeyValue => "table",
-            StoreKind::Window => "window",
-            StoreKind::List => "list",
-            StoreKind::Meta => "meta",
-        };
-        let window = sub_topologies
-            .iter()
-            .flat_map(|sub_topology| &sub_topology.nodes)
-            .find_map(|node| match &node.operator {
-                OperatorPlan::Aggregate(plan) if plan.store == store.id => plan.window,
-                _ => None,
-            })
-            .map(|window| format!(" tumbling {} ms offset {} ms", window.size_ms, window.offset_ms))
-            .unwrap_or_default();
-        lines.insert(format!("store {} {kind}({}){window}", store.name, columns(&store.key)));
-    }
-    for sub_topology in sub_topologies {
-        let smallest = sub_topology.sources.iter().map(|source| &source.topic).min();
-        for source in &sub_topology.sources {
-            // A sub-topology is known by its smallest topic; its index is a matter of one version of the file.
-            let with = smallest.unwrap_or(&source.topic);
-            lines.insert(format!("source {} in {with}", source.topic));
-        }
-        for node in &sub_topology.nodes {
-            if let OperatorPlan::Repartition(plan) = &node.operator {
-                let format = plan.key_format.name();
-                lines.insert(format!("repartition {} {format}({})", plan.topic, columns(&plan.key_schema)));
-            }
-        }
-    }
-    Fingerprint { lines: lines.into_iter().collect() }
 }
 
 fn node_id(index: usize) -> NodeId {
