@@ -1,19 +1,21 @@
 //! The records of our own repartition topics: rows between two sub-topologies, and how far the task that sent them is.
 //!
 //! ```text
-//! envelope := version (01) | kind and flags | partition | watermark | [time | row | row]
+//! envelope := version (02) | kind and flags | partition | watermark | [time | old row's time | row | row]
 //! kind and flags: 01 record   02 change   03 watermark   04 tombstone of a stream (its row is NULLs but for the key)
+//!                 05 retimed: a table's row as it was, at a later time
 //!                  +10 the old row is there   +20 the new row is there
 //!                 +80 the upstream task is idle
 //! partition  varint: of the task that sent it
-//! watermark  zigzag varint, milliseconds; time likewise
+//! watermark  zigzag varint, milliseconds; times likewise. An old row's time is there where an old row is, and with 05
 //! row        as in `store::row`, old before new; its layout's version is the hash of its columns
 //! ```
 //!
 //! What it is not: the record's key and headers are Kafka's own; the upstream sub-topology is known from the plan.
 //!
 //! Invariants
-//! - These bytes are on the wire between versions of Sidestream. A version or kind is never used for another.
+//! - These bytes are on the wire between versions of Sidestream. A version or kind is never used for another. Version 01
+//!   had no old row's time.
 //! - Every record carries its sender's watermark (EXACTLY-ONCE rule 17).
 
 use super::DecodeError;
@@ -24,12 +26,13 @@ use crate::store;
 use crate::store::row::{LayoutError, Reader, RowCodec, layout_hash, push_varint, push_zigzag};
 use crate::value::Value;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const RECORD: u8 = 0x01;
 const CHANGE: u8 = 0x02;
 const WATERMARK: u8 = 0x03;
 const TOMBSTONE: u8 = 0x04;
+const RETIMED: u8 = 0x05;
 const KIND: u8 = 0x0f;
 const OLD: u8 = 0x10;
 const NEW: u8 = 0x20;
@@ -59,7 +62,10 @@ pub enum Content {
     /// A stream's record without a value: its row, of which only what comes from the key is there.
     Tombstone { row: Row, time: EventTime },
     /// A table's row before and after: without `old` an insert, without `new` a delete.
-    Change { old: Option<Row>, new: Option<Row>, time: EventTime },
+    /// `old_time` is the event time that the old row was passed on with.
+    Change { old: Option<Row>, new: Option<Row>, old_time: EventTime, time: EventTime },
+    /// A table's row of which only the event time has changed.
+    Retimed { row: Row, old_time: EventTime, time: EventTime },
     /// Nothing but the progress.
     Watermark,
 }
@@ -127,7 +133,7 @@ impl InternalFormat {
     pub fn encode_change(
         &self,
         progress: Progress,
-        old: Option<&[Value]>,
+        old: Option<(&[Value], EventTime)>,
         new: Option<&[Value]>,
         time: EventTime,
         into: &mut Vec<u8>,
@@ -136,10 +142,28 @@ impl InternalFormat {
         let new_flag = if new.is_some() { NEW } else { 0 };
         push_head(CHANGE | old_flag | new_flag, progress, into);
         push_zigzag(time.0, into);
-        for row in [old, new].into_iter().flatten() {
+        if let Some((_, old_time)) = old {
+            push_zigzag(old_time.0, into);
+        }
+        for row in [old.map(|(row, _)| row), new].into_iter().flatten() {
             self.codec.encode(row, None, into)?;
         }
         Ok(())
+    }
+
+    /// Appends a table's row of which only the event time has changed.
+    pub fn encode_retimed(
+        &self,
+        progress: Progress,
+        row: &[Value],
+        old_time: EventTime,
+        time: EventTime,
+        into: &mut Vec<u8>,
+    ) -> Result<(), store::Error> {
+        push_head(RETIMED, progress, into);
+        push_zigzag(time.0, into);
+        push_zigzag(old_time.0, into);
+        self.codec.encode(row, None, into)
     }
 
     /// Reads any envelope of the topic.
@@ -154,9 +178,9 @@ impl InternalFormat {
 
     fn read(&self, reader: &mut Reader<'_>) -> Result<Envelope, store::Error> {
         let version = reader.byte()?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(unreadable(format!(
-                "its version is {version}; this version of Sidestream knows {VERSION} (was a newer one rolled back?)"
+                "its version is {version}; this version of Sidestream knows up to {VERSION} (was a newer one rolled back?)"
             )));
         }
         let flags = reader.byte()?;
@@ -177,9 +201,16 @@ impl InternalFormat {
             }
             (CHANGE, rows) if rows & !(OLD | NEW) == 0 => {
                 let time = EventTime(reader.zigzag()?);
+                let has_old_time = rows & OLD != 0 && version > 1;
+                let old_time = if has_old_time { EventTime(reader.zigzag()?) } else { time };
                 let old = if rows & OLD != 0 { Some(self.row(reader)?) } else { None };
                 let new = if rows & NEW != 0 { Some(self.row(reader)?) } else { None };
-                Content::Change { old, new, time }
+                Content::Change { old, new, old_time, time }
+            }
+            (RETIMED, 0) => {
+                let time = EventTime(reader.zigzag()?);
+                let old_time = EventTime(reader.zigzag()?);
+                Content::Retimed { row: self.row(reader)?, old_time, time }
             }
             (WATERMARK, 0) => Content::Watermark,
             _ => return Err(unreadable(format!("its kind {flags:#04x} is unknown"))),
@@ -239,16 +270,22 @@ mod tests {
         let row = [1, 208, 223, 135, 214, 17, 0, 14];
         let mut record = Vec::new();
         format.encode_record(progress(-1, false), &[Value::Int(7)], EventTime(2), &mut record).unwrap();
-        assert_eq!(record, [&[1, 0x01, 172, 2, 1, 4][..], &row].concat());
+        assert_eq!(record, [&[2, 0x01, 172, 2, 1, 4][..], &row].concat());
 
         let mut change = Vec::new();
         let seven = [Value::Int(7)];
-        format.encode_change(progress(0, false), Some(&seven), Some(&seven), EventTime(2), &mut change).unwrap();
-        assert_eq!(change, [&[1, 0x32, 172, 2, 0, 4][..], &row, &row].concat());
+        format
+            .encode_change(progress(0, false), Some((&seven, EventTime(1))), Some(&seven), EventTime(2), &mut change)
+            .unwrap();
+        assert_eq!(change, [&[2, 0x32, 172, 2, 0, 4, 2][..], &row, &row].concat());
+
+        let mut retimed = Vec::new();
+        format.encode_retimed(progress(0, false), &seven, EventTime(1), EventTime(2), &mut retimed).unwrap();
+        assert_eq!(retimed, [&[2, 0x05, 172, 2, 0, 4, 2][..], &row].concat());
 
         let mut watermark = Vec::new();
         encode_watermark(progress(1, true), &mut watermark);
-        assert_eq!(watermark, [1, 0x83, 172, 2, 2]);
+        assert_eq!(watermark, [2, 0x83, 172, 2, 2]);
     }
 
     #[test]
@@ -265,11 +302,18 @@ mod tests {
                 [(None, Some(&two[..])), (Some(&one[..]), None), (Some(&one[..]), Some(&two[..])), (None, None)]
             {
                 bytes.clear();
-                format.encode_change(progress, old, new, EventTime(9), &mut bytes).unwrap();
+                let timed = old.map(|old| (old, EventTime(8)));
+                format.encode_change(progress, timed, new, EventTime(9), &mut bytes).unwrap();
                 let (old, new) = (old.map(<[_]>::to_vec), new.map(<[_]>::to_vec));
-                let content = Content::Change { old, new, time: EventTime(9) };
+                let old_time = EventTime(if old.is_some() { 8 } else { 9 });
+                let content = Content::Change { old, new, old_time, time: EventTime(9) };
                 assert_eq!(format.decode(&bytes), Ok(Envelope { progress, content }));
             }
+
+            bytes.clear();
+            format.encode_retimed(progress, &two, EventTime(8), EventTime(9), &mut bytes).unwrap();
+            let content = Content::Retimed { row: two.to_vec(), old_time: EventTime(8), time: EventTime(9) };
+            assert_eq!(format.decode(&bytes), Ok(Envelope { progress, content }));
 
             bytes.clear();
             encode_watermark(progress, &mut bytes);
@@ -282,13 +326,13 @@ mod tests {
         let format = InternalFormat::new(schema(&[("a", Type::Int)]));
         let refused = |bytes: &[u8]| format.decode(bytes).unwrap_err().to_string();
         assert_eq!(
-            refused(&[2, 1, 0, 0]),
-            "not valid internal record: its version is 2; this version of Sidestream knows 1 (was a newer one rolled back?)"
+            refused(&[3, 1, 0, 0]),
+            "not valid internal record: its version is 3; this version of Sidestream knows up to 2 (was a newer one rolled back?)"
         );
-        assert_eq!(refused(&[1, 0x05, 0, 0]), "not valid internal record: its kind 0x05 is unknown");
-        assert_eq!(refused(&[1, 0x11, 0, 0]), "not valid internal record: its kind 0x11 is unknown");
-        assert_eq!(refused(&[1, 0x43, 0, 0]), "not valid internal record: its kind 0x43 is unknown");
-        assert_eq!(refused(&[1, 0x03, 0, 0, 0]), "not valid internal record: bytes are left over");
+        assert_eq!(refused(&[2, 0x06, 0, 0]), "not valid internal record: its kind 0x06 is unknown");
+        assert_eq!(refused(&[2, 0x11, 0, 0]), "not valid internal record: its kind 0x11 is unknown");
+        assert_eq!(refused(&[2, 0x43, 0, 0]), "not valid internal record: its kind 0x43 is unknown");
+        assert_eq!(refused(&[2, 0x03, 0, 0, 0]), "not valid internal record: bytes are left over");
         assert_eq!(refused(&[]), "not valid internal record: it ends too early");
     }
 
@@ -317,7 +361,7 @@ mod tests {
             let format = InternalFormat::new(schema);
             let _ = format.decode(&[&[VERSION], bytes.as_slice()].concat());
             let mut bytes = Vec::new();
-            format.encode_change(progress(7, false), Some(&old), Some(&new), EventTime(1), &mut bytes).unwrap();
+            format.encode_change(progress(7, false), Some((&old, EventTime(0))), Some(&new), EventTime(1), &mut bytes).unwrap();
             prop_assert!(format.decode(&bytes).is_ok());
             let at = at.index(bytes.len());
             prop_assert!(format.decode(&bytes[..at]).is_err());

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::materialize::{is_expired, new_is_expiry, stored_time};
 use super::state::{AggregateState, KeyBuffer};
-use super::{Context, Datum, Failure, absent_if_failed, deliver, project, reject, sink};
+use super::{Context, Datum, Failure, RecordError, absent_if_failed, changed, deliver, project, reject, sink};
 use crate::ids::EventTime;
 use crate::metric;
 use crate::row::Row;
@@ -33,24 +33,65 @@ pub fn process(
             ctx.dropped(&node.step, "tombstone");
             Ok(())
         }
-        Datum::Record(row) => change(ctx, node, plan, state, row, time, Sign::Add),
-        Datum::Change { old, new } => {
-            // Within one group the deletion must not empty it before the addition: the addition goes first.
-            if let (Some(old), Some(new)) = (old, new)
-                && same_group(ctx, plan, old, new)
-            {
-                let added = change(ctx, node, plan, state, new, time, Sign::Add);
-                absent_if_failed(change(ctx, node, plan, state, old, time, Sign::Retract))?;
-                return added;
-            }
+        Datum::Record(row) => change(ctx, node, plan, state, Rows::Enters(row), time),
+        Datum::Change { old: Some(old), new: Some(new), old_time } if same_group(ctx, plan, old, new) => {
+            change(ctx, node, plan, state, Rows::Replaces { old, new, old_time }, time)
+        }
+        Datum::Change { old, new, old_time } => {
             if let Some(old) = old {
                 // A row that failed was never in the result.
-                absent_if_failed(change(ctx, node, plan, state, old, time, Sign::Retract))?;
+                absent_if_failed(change(ctx, node, plan, state, Rows::Leaves { old, old_time }, time))?;
             }
             match new {
-                Some(new) => change(ctx, node, plan, state, new, time, Sign::Add),
+                Some(new) => change(ctx, node, plan, state, Rows::Enters(new), time),
                 None => Ok(()),
             }
+        }
+        Datum::Retimed { row, old_time } => change(ctx, node, plan, state, Rows::Stays { row, old_time }, time),
+    }
+}
+
+/// What happens to one group. `old_time` is the event time that the old row entered with.
+#[derive(Clone, Copy, Debug)]
+enum Rows<'r> {
+    Enters(&'r [Value]),
+    Leaves {
+        old: &'r [Value],
+        old_time: EventTime,
+    },
+    Replaces {
+        old: &'r [Value],
+        new: &'r [Value],
+        old_time: EventTime,
+    },
+    /// A row is as it was, but of a later event time.
+    Stays {
+        row: &'r [Value],
+        old_time: EventTime,
+    },
+}
+
+impl<'r> Rows<'r> {
+    fn enters(self) -> Option<&'r [Value]> {
+        match self {
+            Self::Enters(row) | Self::Replaces { new: row, .. } | Self::Stays { row, .. } => Some(row),
+            Self::Leaves { .. } => None,
+        }
+    }
+
+    fn leaves(self) -> Option<(&'r [Value], EventTime)> {
+        match self {
+            Self::Enters(_) => None,
+            Self::Leaves { old, old_time } | Self::Replaces { old, old_time, .. } => Some((old, old_time)),
+            Self::Stays { row, old_time } => Some((row, old_time)),
+        }
+    }
+
+    /// Any of them: they are of one group.
+    fn row(self) -> &'r [Value] {
+        match self {
+            Self::Enters(row) | Self::Leaves { old: row, .. } | Self::Replaces { new: row, .. } => row,
+            Self::Stays { row, .. } => row,
         }
     }
 }
@@ -73,10 +114,10 @@ fn change(
     node: &Node,
     plan: &AggregatePlan,
     state: &mut AggregateState,
-    row: &[Value],
+    rows: Rows<'_>,
     time: EventTime,
-    sign: Sign,
 ) -> Result<(), Failure> {
+    let row = rows.row();
     let KeyBuffer { values, bytes } = &mut state.key;
     values.clear();
     project::evaluate(&plan.group, row, ctx.origin, values)?;
@@ -98,6 +139,7 @@ fn change(
     let table = ctx.stores.table(plan.store);
     let id = table.entry(bytes)?;
     let expired = table.stored(id).is_some_and(|stored| is_expired(stored, plan.ttl, watermark));
+    let old_time = table.stored(id).map_or(time, |stored| stored.time);
     let mut old_row = ctx.rows.take();
     if plan.emit == Emit::Each
         && let Some(stored) = table.stored(id)
@@ -108,44 +150,79 @@ fn change(
     if expired {
         table.delete(id);
     }
+    // An expired group, or one that has never been, holds nothing that could leave it.
+    let leaves = rows.leaves().filter(|_| table.stored(id).is_some());
     let before = if plan.emit == Emit::Each { table.stored(id).cloned() } else { None };
-    let result = accumulate(ctx, plan, id, row, time, sign).and_then(|()| {
-        if plan.emit != Emit::Each {
-            return Ok(());
-        }
+    // The addition goes first: the other way round a group of one row would be empty in between, and deleted.
+    let mut failed = match rows.enters() {
+        Some(row) => failure_of(accumulate(ctx, plan, id, row, time, time, Sign::Add))?,
+        None => None,
+    };
+    if let Some((row, old_time)) = leaves {
+        // A row that failed was never in the result.
+        absent_if_failed(accumulate(ctx, plan, id, row, old_time, time, Sign::Retract))?;
+    }
+    if plan.emit == Emit::Each {
         let mut new_row = ctx.rows.take();
         let table = ctx.stores.table(plan.store);
         if let Some(stored) = table.stored(id)
-            && let Err(failure) = results(plan, values, start, stored, &mut new_row)
+            && let Some(failure) = failure_of(results(plan, values, start, stored, &mut new_row))?
         {
-            // A result that cannot be computed leaves the state as it was.
+            // A result that cannot be computed leaves the state as it was, but for the row that has left.
             match before {
                 Some(before) => table.put(id, before),
                 None => table.delete(id),
             }
-            return Err(failure);
+            failed = Some(failure);
+            new_row.clear();
+            if let (Some((row, old_time)), Rows::Replaces { .. } | Rows::Stays { .. }) = (leaves, rows) {
+                absent_if_failed(accumulate(ctx, plan, id, row, old_time, time, Sign::Retract))?;
+            }
+            let table = ctx.stores.table(plan.store);
+            if let Some(stored) = table.stored(id) {
+                results(plan, values, start, stored, &mut new_row)?;
+            }
         }
-        let result = match (non_empty(&old_row), non_empty(&new_row)) {
-            (None, None) => Ok(()),
-            (old, new) => deliver(ctx, &node.next, Datum::Change { old, new }, time),
-        };
+        let nothing_happened = failed.is_some() && old_row == new_row;
+        if !nothing_happened {
+            // A group's event time is the highest in it.
+            let time = ctx.stores.table(plan.store).stored(id).map_or(old_time.max(time), |stored| stored.time);
+            match (non_empty(&old_row), non_empty(&new_row)) {
+                (None, None) => {}
+                (Some(old), Some(new)) if matches!(rows, Rows::Stays { .. }) && old == new => {
+                    if old_time != time {
+                        deliver(ctx, &node.next, Datum::Retimed { row: new, old_time }, time)?;
+                    }
+                }
+                (old, new) => deliver(ctx, &node.next, Datum::Change { old, new, old_time }, time)?,
+            }
+        }
         ctx.rows.give_back(new_row);
-        result
-    });
+    }
     ctx.rows.give_back(old_row);
-    result
+    failed.map_or(Ok(()), |error| Err(Failure::Record(error)))
+}
+
+/// The record's own failure apart from those that end everything.
+fn failure_of(result: Result<(), Failure>) -> Result<Option<RecordError>, Failure> {
+    match result {
+        Ok(()) => Ok(None),
+        Err(Failure::Record(error)) => Ok(Some(error)),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn non_empty(row: &Row) -> Option<&[Value]> {
     (!row.is_empty()).then_some(&**row)
 }
 
-/// Adds or retracts a row. On an error nothing has changed.
+/// Adds or retracts a row of event time `row_time`; `time` is that of what makes it happen. On an error nothing has changed.
 fn accumulate(
     ctx: &mut Context<'_>,
     plan: &AggregatePlan,
     id: EntryId,
     row: &[Value],
+    row_time: EventTime,
     time: EventTime,
     sign: Sign,
 ) -> Result<(), Failure> {
@@ -162,8 +239,8 @@ fn accumulate(
         empty
     });
     let outcome = match sign {
-        Sign::Add => plan.aggregates.add(&mut stored.row[..width], &env, time),
-        Sign::Retract => plan.aggregates.retract(&mut stored.row[..width], &env, time),
+        Sign::Add => plan.aggregates.add(&mut stored.row[..width], &env, row_time),
+        Sign::Retract => plan.aggregates.retract(&mut stored.row[..width], &env, row_time),
     };
     if let Err(error) = outcome {
         if !was_there {
@@ -238,6 +315,7 @@ pub fn flush(ctx: &mut Context<'_>, node: &Node, plan: &AggregatePlan) -> Result
         key::decode_key(group_key, schema, &mut group)?;
         let silent = new_is_expiry(dirty.before, dirty.after.is_some(), plan.ttl, ctx.watermark);
         let time = dirty.after.or(dirty.before).map_or(EventTime(0), |stored| stored.time);
+        let old_time = dirty.before.map_or(time, |before| before.time);
         if let Some(before) = dirty.before
             && results(plan, &group, start, before, &mut old_row).is_err()
         {
@@ -256,9 +334,8 @@ pub fn flush(ctx: &mut Context<'_>, node: &Node, plan: &AggregatePlan) -> Result
             new_row.clear();
             reject::step(ctx, node, Datum::Record(&group), time, &error)?;
         }
-        if !silent && old_row != new_row {
-            let change = Datum::Change { old: non_empty(&old_row), new: non_empty(&new_row) };
-            deliver(ctx, &node.next, change, time)?;
+        if !silent {
+            changed(ctx, node, (non_empty(&old_row), old_time), (non_empty(&new_row), time))?;
         }
         for row in [group, old_row, new_row] {
             ctx.rows.give_back(row);
@@ -330,8 +407,8 @@ fn close(
             let end = start.saturating_add(window.size_ms);
             match results(plan, &group, Some(start), stored, &mut row) {
                 Ok(()) => {
-                    let change = Datum::Change { old: None, new: Some(&row) };
-                    deliver(ctx, edges, change, end.saturating_add(-1))?;
+                    let at = end.saturating_add(-1);
+                    deliver(ctx, edges, Datum::Change { old: None, new: Some(&row), old_time: at }, at)?;
                 }
                 Err(Failure::Record(error)) => {
                     reject::step(ctx, node, Datum::Record(&group), end.saturating_add(-1), &error)?;

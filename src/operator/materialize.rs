@@ -9,7 +9,7 @@
 //! deletes only the row of its own former key.
 
 use super::state::KeyBuffer;
-use super::{Context, Datum, Failure, deliver};
+use super::{Context, Datum, Failure, changed, deliver};
 use crate::expression::{Env, Expression, order};
 use crate::ids::{EventTime, StoreId};
 use crate::row::Row;
@@ -63,8 +63,10 @@ pub fn process(
         Datum::Record(row) | Datum::Change { new: Some(row), .. } => {
             apply(ctx, target, state, row, Operation::Upsert, time)
         }
-        Datum::Change { old: Some(row), new: None } => apply(ctx, target, state, row, Operation::Delete, time),
-        Datum::Change { old: None, new: None } => Ok(()),
+        // With the later event time, which is all that has changed.
+        Datum::Retimed { row, .. } => apply(ctx, target, state, row, Operation::Upsert, time),
+        Datum::Change { old: Some(row), new: None, .. } => apply(ctx, target, state, row, Operation::Delete, time),
+        Datum::Change { old: None, new: None, .. } => Ok(()),
     }
 }
 
@@ -102,7 +104,7 @@ pub fn apply(
     let expired = table.stored(id).is_some_and(|stored| is_expired(stored, target.ttl, watermark));
     // Downstream still has a row that has run out of time; it is told unless it is to keep it.
     let tell = !expired || target.ttl.is_some_and(|ttl| ttl.downstream);
-    let stored_at = table.stored(id).map(|stored| stored.time);
+    let old_time = table.stored(id).map_or(time, |stored| stored.time);
     let stored = table.stored(id).filter(|_| tell);
     let mut old_row = ctx.rows.take();
     let old = match stored {
@@ -115,7 +117,7 @@ pub fn apply(
     let is_others = old && target.former_key.iter().any(|&slot| row[slot] != old_row[slot]);
     let replaces = match (target.latest, old && !expired, operation) {
         (_, true, Operation::Delete) if is_others => false,
-        (_, true, Operation::Upsert) if is_others && stored_at.is_some_and(|at| time < at) => {
+        (_, true, Operation::Upsert) if is_others && time < old_time => {
             ctx.dropped(target.step, "superseded");
             false
         }
@@ -126,15 +128,18 @@ pub fn apply(
         let table = ctx.stores.table(target.store);
         match operation {
             Operation::Upsert => {
-                let time = stored_time(table.stored(id), time);
+                // Where a row's age decides how long it is kept, its last event counts, which need not be the last to arrive.
+                // Elsewhere a row's time is that of its record, which is all that a restoration from the topic knows.
+                let time = if target.ttl.is_some() { stored_time(table.stored(id), time) } else { time };
                 table.put(id, Stored { row: without_key(row, target.key), time });
             }
             Operation::Delete => table.delete(id),
         }
+        let time = table.stored(id).map_or(time, |stored| stored.time);
         let new = (operation == Operation::Upsert).then_some(row);
         let old = old.then_some(&*old_row);
         if target.emit == Emit::Each && (old.is_some() || new.is_some()) {
-            deliver(ctx, target.next, Datum::Change { old, new }, time)?;
+            deliver(ctx, target.next, Datum::Change { old, new, old_time }, time)?;
         }
     }
     ctx.rows.give_back(old_row);
@@ -158,9 +163,10 @@ pub fn flush(ctx: &mut Context<'_>, node: &Node, plan: &MaterializePlan) -> Resu
         let (old, new) = (make(dirty.before, &mut old_row), make(dirty.after, &mut new_row));
         let silent = new_is_expiry(dirty.before, dirty.after.is_some(), plan.ttl, ctx.watermark);
         let time = dirty.after.or(dirty.before).map_or(EventTime(0), |stored| stored.time);
-        if (old || new) && !silent && old_row != new_row {
-            let change = Datum::Change { old: old.then_some(&*old_row), new: new.then_some(&*new_row) };
-            deliver(ctx, &node.next, change, time)?;
+        let old_time = dirty.before.map_or(time, |before| before.time);
+        if !silent {
+            let (old, new) = (old.then_some(&*old_row), new.then_some(&*new_row));
+            changed(ctx, node, (old, old_time), (new, time))?;
         }
         for row in [keys, old_row, new_row] {
             ctx.rows.give_back(row);
@@ -191,7 +197,8 @@ pub fn expire(
         }
         let mut row = ctx.rows.take();
         super::view::table_row(node, &ctx.store_plans[store.index()], &key, &stored, &mut row)?;
-        deliver(ctx, &node.next, Datum::Change { old: Some(&row), new: None }, ctx.watermark)?;
+        let change = Datum::Change { old: Some(&row), new: None, old_time: stored.time };
+        deliver(ctx, &node.next, change, ctx.watermark)?;
         ctx.rows.give_back(row);
     }
     Ok(done)

@@ -37,16 +37,22 @@ use state::NodeState;
 pub enum Datum<'a> {
     /// A row of a stream.
     Record(&'a [Value]),
-    /// A change of a table's row. At least one image is there.
-    Change { old: Option<&'a [Value]>, new: Option<&'a [Value]> },
+    /// A change of a table's row. At least one image is there; `old_time` is the event time that the old one was passed on
+    /// with.
+    Change { old: Option<&'a [Value]>, new: Option<&'a [Value]>, old_time: EventTime },
+    /// A table's row has got a later event time and nothing else. Only nodes that are `retimed` hear of it.
+    Retimed { row: &'a [Value], old_time: EventTime },
 }
 
 impl<'a> Datum<'a> {
     /// The row that a person would look at: the new one, else the one that was deleted.
     pub fn row(self) -> &'a [Value] {
         match self {
-            Self::Record(row) | Self::Change { new: Some(row), .. } | Self::Change { old: Some(row), new: None } => row,
-            Self::Change { old: None, new: None } => &[],
+            Self::Record(row)
+            | Self::Retimed { row, .. }
+            | Self::Change { new: Some(row), .. }
+            | Self::Change { old: Some(row), new: None, .. } => row,
+            Self::Change { old: None, new: None, .. } => &[],
         }
     }
 }
@@ -67,10 +73,29 @@ pub enum Failure {
 }
 
 /// Of a table's old row: one that cannot be processed was never passed on, so there is nothing to take back.
-fn absent_if_failed(result: Result<(), Failure>) -> Result<(), Failure> {
+fn absent_if_failed<T: Default>(result: Result<T, Failure>) -> Result<T, Failure> {
     match result {
-        Err(Failure::Record(_)) => Ok(()),
+        Err(Failure::Record(_)) => Ok(T::default()),
         other => other,
+    }
+}
+
+/// Hands on what became of a table's row since it was passed on last: each image with its event time.
+fn changed(
+    ctx: &mut Context<'_>,
+    node: &Node,
+    (old, old_time): (Option<&[Value]>, EventTime),
+    (new, time): (Option<&[Value]>, EventTime),
+) -> Result<(), Failure> {
+    match (old, new) {
+        (None, None) => Ok(()),
+        (Some(old), Some(new)) if old == new => {
+            if old_time == time {
+                return Ok(());
+            }
+            deliver(ctx, &node.next, Datum::Retimed { row: new, old_time }, time)
+        }
+        (old, new) => deliver(ctx, &node.next, Datum::Change { old, new, old_time }, time),
     }
 }
 
@@ -79,6 +104,9 @@ pub fn deliver(ctx: &mut Context<'_>, edges: &[Edge], datum: Datum<'_>, time: Ev
     for edge in edges {
         let plan = ctx.plan;
         let node = &plan.nodes[edge.to.index()];
+        if matches!(datum, Datum::Retimed { .. }) && !node.retimed {
+            continue;
+        }
         match run(ctx, edge.to.index(), node, datum, time) {
             Ok(()) => {}
             Err(Failure::Record(error)) => reject::step(ctx, node, datum, time, &error)?,

@@ -22,7 +22,13 @@ pub fn filter(
                 deliver(ctx, &node.next, datum, time)?;
             }
         }
-        Datum::Change { old, new } => {
+        Datum::Retimed { row, .. } => {
+            // A row that fails was never passed on.
+            if condition.holds(&ctx.env(row)).unwrap_or(false) {
+                deliver(ctx, &node.next, datum, time)?;
+            }
+        }
+        Datum::Change { old, new, old_time } => {
             let holds = |row: Option<&[Value]>| row.map_or(Ok(false), |row| condition.holds(&ctx.env(row)));
             // A row that fails counts as absent: it was never passed on.
             let old = old.filter(|row| holds(Some(row)).unwrap_or(false));
@@ -35,7 +41,7 @@ pub fn filter(
                 reject::step(ctx, node, datum, time, &error.into())?;
             }
             if old.is_some() || new.is_some() {
-                deliver(ctx, &node.next, Datum::Change { old, new }, time)?;
+                deliver(ctx, &node.next, Datum::Change { old, new, old_time }, time)?;
             }
         }
     }
@@ -58,7 +64,17 @@ pub fn project(
             ctx.rows.give_back(made);
             result
         }
-        Datum::Change { old, new } => {
+        Datum::Retimed { row, old_time } => {
+            let mut made = ctx.rows.take();
+            // A row that fails was never passed on.
+            let result = match evaluate(expressions, row, ctx.origin, &mut made) {
+                Ok(()) => deliver(ctx, &node.next, Datum::Retimed { row: &made, old_time }, time),
+                Err(_) => Ok(()),
+            };
+            ctx.rows.give_back(made);
+            result
+        }
+        Datum::Change { old, new, old_time } => {
             let (mut old_row, mut new_row) = (ctx.rows.take(), ctx.rows.take());
             let old = old.filter(|row| evaluate(expressions, row, ctx.origin, &mut old_row).is_ok());
             let new = match new.map(|row| evaluate(expressions, row, ctx.origin, &mut new_row)) {
@@ -69,7 +85,7 @@ pub fn project(
                 }
                 None => false,
             };
-            let change = Datum::Change { old: old.map(|_| &*old_row), new: new.then_some(&*new_row) };
+            let change = Datum::Change { old: old.map(|_| &*old_row), new: new.then_some(&*new_row), old_time };
             let result = if old.is_some() || new { deliver(ctx, &node.next, change, time) } else { Ok(()) };
             ctx.rows.give_back(old_row);
             ctx.rows.give_back(new_row);
@@ -95,10 +111,10 @@ pub(super) fn evaluate(
 /// A change becomes a row with `_op` (`insert`, `update`, `delete`) as its last visible slot.
 pub fn to_stream(ctx: &mut Context<'_>, node: &Node, datum: Datum<'_>, time: EventTime) -> Result<(), Failure> {
     let (row, operation) = match datum {
-        Datum::Record(row) | Datum::Change { old: None, new: Some(row) } => (row, "insert"),
-        Datum::Change { old: Some(_), new: Some(row) } => (row, "update"),
-        Datum::Change { old: Some(row), new: None } => (row, "delete"),
-        Datum::Change { old: None, new: None } => return Ok(()),
+        Datum::Record(row) | Datum::Change { old: None, new: Some(row), .. } => (row, "insert"),
+        Datum::Change { old: Some(_), new: Some(row), .. } => (row, "update"),
+        Datum::Change { old: Some(row), new: None, .. } => (row, "delete"),
+        Datum::Retimed { .. } | Datum::Change { old: None, new: None, .. } => return Ok(()),
     };
     let mut made = ctx.rows.take();
     let visible = node.visible.saturating_sub(1).min(row.len());

@@ -7,7 +7,7 @@
 //! fallen behind by [`MIN_ADVANCE_MS`], at most once per [`MIN_INTERVAL_MS`].
 
 use super::state::{Carried, RepartitionState};
-use super::{Context, Datum, Failure, project};
+use super::{Context, Datum, Failure, absent_if_failed, project};
 use crate::format::internal::{self, Progress};
 use crate::ids::{EventTime, Partition};
 use crate::log::OutgoingRecord;
@@ -42,9 +42,18 @@ pub fn process(
             }
             Ok(())
         }
+        Datum::Retimed { row, old_time } => {
+            if let Some(partition) = absent_if_failed(key(ctx, node, plan, state, row))? {
+                let progress = progress(ctx, node);
+                state.value.clear();
+                state.format.encode_retimed(progress, row, old_time, time, &mut state.value)?;
+                send(ctx, plan, state, partition, progress.watermark, time)?;
+            }
+            Ok(())
+        }
         // The old row leaves its group where it was, the new one enters where it belongs. One record where that is one
         // partition and one key.
-        Datum::Change { old, new } => {
+        Datum::Change { old, new, old_time } => {
             let progress = progress(ctx, node);
             if let (Some(old), Some(new)) = (old, new) {
                 let old_at = key(ctx, node, plan, state, old).unwrap_or(None);
@@ -54,7 +63,7 @@ pub fn process(
                     && old_key == state.key.bytes
                 {
                     state.value.clear();
-                    state.format.encode_change(progress, Some(old), Some(new), time, &mut state.value)?;
+                    state.format.encode_change(progress, Some((old, old_time)), Some(new), time, &mut state.value)?;
                     return send(ctx, plan, state, partition, progress.watermark, time);
                 }
             }
@@ -67,7 +76,13 @@ pub fn process(
                 };
                 if let Some(partition) = partition {
                     state.value.clear();
-                    state.format.encode_change(progress, old, new, time, &mut state.value)?;
+                    state.format.encode_change(
+                        progress,
+                        old.map(|old| (old, old_time)),
+                        new,
+                        time,
+                        &mut state.value,
+                    )?;
                     send(ctx, plan, state, partition, progress.watermark, time)?;
                 }
             }

@@ -24,7 +24,9 @@ pub fn process(
 ) -> Result<(), Failure> {
     let (old, new) = match datum {
         Datum::Record(row) => (None, Some(row)),
-        Datum::Change { old, new } => (old, new),
+        Datum::Change { old, new, .. } => (old, new),
+        // Nothing of it is written.
+        Datum::Retimed { .. } => return Ok(()),
     };
     let old_holds = match old {
         // An old row that fails was never written.

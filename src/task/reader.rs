@@ -36,7 +36,9 @@ pub enum Rows {
     /// Of a table: only the key columns are there.
     Deletion,
     /// Of a table behind a repartition topic.
-    Change { old: Option<Row>, new: Option<Row> },
+    Change { old: Option<Row>, new: Option<Row>, old_time: EventTime },
+    /// Of such a table: `RowReader::row` holds a row of which only the event time has changed.
+    Retimed { old_time: EventTime },
     /// Only time.
     Watermark,
 }
@@ -154,9 +156,13 @@ impl RowReader {
                 (self.row, self.time) = (row, time);
                 Rows::Tombstone
             }
-            Content::Change { old, new, time } => {
+            Content::Change { old, new, old_time, time } => {
                 self.time = time;
-                Rows::Change { old, new }
+                Rows::Change { old, new, old_time }
+            }
+            Content::Retimed { row, old_time, time } => {
+                (self.row, self.time) = (row, time);
+                Rows::Retimed { old_time }
             }
             Content::Watermark => Rows::Watermark,
         })

@@ -164,9 +164,13 @@ impl Task {
                 return Ok(());
             }
             (Ok(Rows::Watermark), _) => {}
-            (Ok(Rows::Change { old, new }), _) => {
-                let change = Datum::Change { old: old.as_deref(), new: new.as_deref() };
+            (Ok(Rows::Change { old, new, old_time }), _) => {
+                let change = Datum::Change { old: old.as_deref(), new: new.as_deref(), old_time: *old_time };
                 deliver(&mut ctx, &reader_plan.next, change, event_time)?;
+            }
+            (Ok(Rows::Retimed { old_time }), _) => {
+                let retimed = Datum::Retimed { row: reader.row(), old_time: *old_time };
+                deliver(&mut ctx, &reader_plan.next, retimed, event_time)?;
             }
             (Ok(rows), ReaderKind::Table { store }) => {
                 let target = Target {

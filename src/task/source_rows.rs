@@ -62,7 +62,7 @@ impl SourceRows {
         let is_row = match self.reader.outcome() {
             Ok(Rows::One) => true,
             Ok(Rows::Deletion) => false,
-            Ok(Rows::Tombstone | Rows::Change { .. } | Rows::Watermark) | Err(_) => return None,
+            Ok(Rows::Tombstone | Rows::Change { .. } | Rows::Retimed { .. } | Rows::Watermark) | Err(_) => return None,
         };
         if let [slot] = self.key_slots[..]
             && row[slot].is_null()

@@ -205,6 +205,9 @@ pub struct Node {
     pub key: Vec<usize>,
     pub output: Shape,
     pub on_error: OnError,
+    /// Whether it is to hear of a table's rows that have got a later event time and nothing else: something goes by that
+    /// (FIRST, LAST, a ttl, a row's right to a new key), here or behind.
+    pub retimed: bool,
     pub next: Vec<Edge>,
 }
 

@@ -228,7 +228,7 @@ impl Call {
                     return Ok(Change::Keep);
                 }
                 if self.retracts() {
-                    return Ok(in_entries(own, &[&value], Merge::Equal, direction));
+                    return Ok(in_entries(own, &[&value], direction));
                 }
                 let wins = own[0].is_null() || end.wins(compare(&value, &own[0]));
                 Ok(if wins { Change::One(value.into_owned()) } else { Change::Keep })
@@ -239,7 +239,7 @@ impl Call {
                     return Ok(Change::Keep);
                 }
                 if self.retracts() {
-                    return Ok(in_entries(own, &[&Value::Bigint(time.0), &value], Merge::Never, direction));
+                    return Ok(in_entries(own, &[&Value::Bigint(time.0), &value], direction));
                 }
                 let wins = as_i64(&own[1]).is_none_or(|current| match end {
                     End::Least => time.0 < current,
@@ -256,7 +256,7 @@ impl Call {
                     return Ok(Change::Keep);
                 }
                 if self.retracts() {
-                    return Ok(in_entries(own, &[&by, &value], Merge::Never, direction));
+                    return Ok(in_entries(own, &[&by, &value], direction));
                 }
                 let wins = own[1].is_null() || end.wins(compare(&by, &own[1]));
                 Ok(if wins { Change::Two(value.into_owned(), by.into_owned()) } else { Change::Keep })
@@ -380,7 +380,7 @@ impl Call {
                 let Value::Array(entries) = &own[0] else { return Ok(Value::Null) };
                 let position = match (&self.kind, end) {
                     (_, End::Least) => 0,
-                    // The first of those with the greatest `by`, as where rows are only added.
+                    // The least of those with the greatest `by`.
                     (Kind::Argument(_), End::Greatest) => first_of_last_run(entries),
                     (_, End::Greatest) => entries.len().saturating_sub(1),
                 };
@@ -460,15 +460,6 @@ fn neumaier(sum: f64, compensation: f64, number: f64) -> (f64, f64) {
 
 // ---- sorted entries ------------------------------------------------------------------------------------------------
 
-/// Whether equal entries are counted as one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Merge {
-    /// MIN and MAX: equal values are one entry with a count.
-    Equal,
-    /// FIRST, LAST and ARG_*: entries keep the order of their arrival.
-    Never,
-}
-
 /// `ARRAY<STRUCT<..., count BIGINT>>`.
 fn entries(fields: &[(&str, Type)]) -> Type {
     let fields = fields.iter().map(|(name, ty)| Column::new(name, ty.clone(), false));
@@ -476,18 +467,22 @@ fn entries(fields: &[(&str, Type)]) -> Type {
     Type::Array(Arc::new(Type::Struct(fields.collect())))
 }
 
-/// Sorted by the first field; of equals in order of arrival.
-fn in_entries(own: &[Value], fields: &[&Value], merge: Merge, direction: Direction) -> Change {
+/// Sorted by their fields; equal ones are one entry with a count. So the state follows from the rows that are in it, whatever
+/// the order in which they came: changes of a table reach a group from several tasks, in no order between them.
+fn in_entries(own: &[Value], fields: &[&Value], direction: Direction) -> Change {
     let current: &[Value] = match &own[0] {
         Value::Array(entries) => entries,
         _ => &[],
     };
     let key = |entry: &Value| match entry {
-        Value::Struct(entry) => compare(&entry[0], fields[0]),
+        Value::Struct(entry) => {
+            let pairs = entry.iter().zip(fields);
+            pairs.map(|(a, b)| compare(a, b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+        }
         _ => Ordering::Less,
     };
-    let start = current.partition_point(|entry| key(entry).is_lt());
-    let end = start + current[start..].partition_point(|entry| key(entry).is_le());
+    let at = current.partition_point(|entry| key(entry).is_lt());
+    let known = current.get(at).filter(|entry| key(entry).is_eq());
     let make = |count: i64| {
         let values = fields.iter().map(|field| (*field).clone()).chain([Value::Bigint(count)]);
         Value::Struct(values.collect())
@@ -501,23 +496,13 @@ fn in_entries(own: &[Value], fields: &[&Value], merge: Merge, direction: Directi
         Value::Struct(entry) => entry.last().and_then(as_i64).unwrap_or(1),
         _ => 1,
     };
-    match (direction, merge) {
-        (Direction::In, Merge::Equal) if start < end => {
-            replace(start, start + 1, Some(make(count_of(&current[start]).saturating_add(1))))
-        }
-        (Direction::In, _) => replace(end, end, Some(make(1))),
-        (Direction::Out, _) => {
-            let equal = |entry: &Value| match entry {
-                Value::Struct(entry) => entry.iter().zip(fields).all(|(a, b)| compare(a, b).is_eq()),
-                _ => false,
-            };
-            match current[start..end].iter().position(equal).map(|at| start + at) {
-                // A row from before this aggregate was added.
-                None => Change::Keep,
-                Some(at) if count_of(&current[at]) > 1 => replace(at, at + 1, Some(make(count_of(&current[at]) - 1))),
-                Some(at) => replace(at, at + 1, None),
-            }
-        }
+    match (direction, known.map(count_of)) {
+        (Direction::In, Some(count)) => replace(at, at + 1, Some(make(count.saturating_add(1)))),
+        (Direction::In, None) => replace(at, at, Some(make(1))),
+        (Direction::Out, Some(count)) if count > 1 => replace(at, at + 1, Some(make(count - 1))),
+        (Direction::Out, Some(_)) => replace(at, at + 1, None),
+        // A row from before this aggregate was added.
+        (Direction::Out, None) => Change::Keep,
     }
 }
 

@@ -26,7 +26,7 @@ const SIGNATURES: [(&str, &str); 11] = [
     ("MIN(x T) -> T", "The least."),
     ("MAX(x T) -> T", "The greatest."),
     ("FIRST(x T) -> T", "That of the earliest event time."),
-    ("LAST(x T) -> T", "That of the latest event time; of equal times the last to arrive."),
+    ("LAST(x T) -> T", "That of the latest event time; of equal times the last to arrive (of a table the greatest)."),
     ("ARG_MIN(x T, by ANY) -> T", "x of the row with the least `by`."),
     ("ARG_MAX(x T, by ANY) -> T", "x of the row with the greatest `by`."),
     (

@@ -75,9 +75,9 @@ impl AggregateSet {
         Self { calls: calls.into(), columns: columns.into(), state: Schema::new(state), empty: empty.into() }
     }
 
-    /// The numbers of the calls that go by event time alone (`FIRST`, `LAST`).
-    pub fn by_event_time(&self) -> impl Iterator<Item = usize> {
-        self.calls.iter().enumerate().filter(|(_, call)| call.is_by_event_time()).map(|(number, _)| number)
+    /// Whether a result depends on the rows' event times (`FIRST`, `LAST`).
+    pub fn goes_by_event_time(&self) -> bool {
+        self.calls.iter().any(Call::is_by_event_time)
     }
 
     /// Name and function of each result column, in their order: what the state of one means nothing to another.

@@ -45,6 +45,7 @@ fn node(id: u32, step: &str, operator: OperatorPlan) -> Node {
         visible: 0,
         key: Vec::new(),
         output: Shape::Stream,
+        retimed: false,
         on_error: OnError::Skip,
         next: Vec::new(),
     }

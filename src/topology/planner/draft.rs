@@ -128,6 +128,7 @@ impl Draft {
             key: shape.key,
             output: shape.output,
             on_error: shape.on_error,
+            retimed: false,
             next: Vec::new(),
         };
         self.nodes.push(DraftNode { node, region, next: Vec::new(), closed: Vec::new(), span: shape.span });

@@ -11,7 +11,7 @@ use crate::schema::Schema;
 use crate::topology::diagnostic::Code;
 use crate::topology::plan::{
     BackendKind, ChangelogPlan, Edge, Fingerprint, InternalTopic, InternalTopicKind, Late, Node, NodeId, OperatorPlan,
-    Plan, Port, Reader, ReaderKind, RepartitionSource, SourcePlan, StoreKind, StorePlan, SubTopology,
+    Plan, Port, Reader, ReaderKind, RepartitionSource, Shape, SourcePlan, StoreKind, StorePlan, SubTopology,
 };
 
 impl Planner<'_> {
@@ -19,6 +19,7 @@ impl Planner<'_> {
         let regions = self.order_regions();
         let id_of = |region: Region| SubTopologyId(index_u32(regions.iter().position(|&at| at == region).unwrap_or(0)));
         self.decide_what_is_used();
+        self.decide_who_hears_of_time();
 
         let name = self.document.name.text.clone();
         let mut stores: Vec<StorePlan> = self.draft.stores.clone();
@@ -247,6 +248,31 @@ impl Planner<'_> {
             reader.reader.used =
                 (0..reader.reader.schema.len()).map(|slot| all || need.slots.contains(&slot)).collect();
             reader.reader.pseudo = need.pseudo;
+        }
+    }
+
+    /// From the last node to the first: see [`Node::retimed`].
+    fn decide_who_hears_of_time(&mut self) {
+        let draft = &mut self.draft;
+        for index in (0..draft.nodes.len()).rev() {
+            let behind = match draft.repartitions.iter().find(|repartition| repartition.writer == index) {
+                Some(repartition) => &draft.readers[repartition.reader].next,
+                None => &draft.nodes[index].next,
+            };
+            let leads_on = behind.iter().any(|(to, _)| draft.nodes[*to].node.retimed);
+            draft.nodes[index].node.retimed = match &draft.nodes[index].node.operator {
+                OperatorPlan::Aggregate(plan) if plan.input == Shape::Table => {
+                    leads_on || plan.ttl.is_some() || plan.aggregates.goes_by_event_time()
+                }
+                OperatorPlan::Materialize(plan) => leads_on || !plan.former_key.is_empty(),
+                OperatorPlan::Repartition(plan) => leads_on && plan.input == Shape::Table,
+                OperatorPlan::Filter(_) | OperatorPlan::Project(_) => leads_on,
+                OperatorPlan::Aggregate(_)
+                | OperatorPlan::StreamTableJoin(_)
+                | OperatorPlan::Over(_)
+                | OperatorPlan::ToStream
+                | OperatorPlan::Sink(_) => false,
+            };
         }
     }
 }

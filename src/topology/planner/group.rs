@@ -47,12 +47,6 @@ impl Planner<'_> {
             AggregateSet::compile(calls, scope, retraction)
         })?;
 
-        if retraction == Retraction::Needed {
-            for call in set.by_event_time().filter_map(|number| calls.value.get(number)) {
-                let help = "ARG_MIN(x, time) and ARG_MAX(x, time) over a column with the time say the same";
-                self.not_supported(&call.name.span, "FIRST and LAST over a table", Some(help));
-            }
-        }
         let mut columns: Vec<Column> = Vec::new();
         for (name, expression) in names.iter().zip(&group) {
             // A NULL in a single group column drops the record.
