@@ -142,6 +142,73 @@ steps:
 }
 
 #[test]
+fn over_without_a_bound_answers_over_all_records_up_to_each() {
+    for frame in ["range: unbounded", "rows: unbounded"] {
+        let mut flow = events(&format!(
+            r"
+steps:
+  features:
+    from: events
+    over:
+      - {{by: user, {frame}, aggregate: {{n: COUNT(*), total: SUM(value), first: FIRST(value)}}}}
+      - {{{frame}, exclude_current: true, aggregate: {{others: COUNT(*)}}}}
+    ttl: none
+    select: value, n, total, first, others
+    to: out
+"
+        ));
+        // The last one is two days late, and counts what was before it.
+        for (value, day) in [(1, 0), (2, 5), (4, 400), (8, 398), (16, 401)] {
+            flow.send("events", "u1", json!({"value": value, "at": START + day * 86_400_000}));
+            flow.settle();
+        }
+        let rows: Vec<Value> = flow.read("out").into_iter().map(|(_, value)| value).collect();
+        let row = |value: i64, n: i64, total: i64| json!({"value": value, "n": n, "total": total, "first": 1, "others": n - 1});
+        assert_eq!(rows, [row(1, 1, 1), row(2, 2, 3), row(4, 3, 7), row(8, 3, 11), row(16, 5, 31)], "{frame}");
+    }
+}
+
+#[test]
+fn over_forgets_a_key_after_its_ttl_and_leaves_nothing_of_it() {
+    let mut flow = events(
+        r"
+steps:
+  features:
+    from: events
+    over: {by: user, range: unbounded, aggregate: {n: COUNT(*), before: LAG(value)}}
+    ttl: 2h
+    select: user, value, n, before
+    to: out
+",
+    );
+    const HOUR: i64 = 3_600_000;
+    let send = |flow: &mut Flow, user: &str, value: i64, at: i64| {
+        flow.send("events", user, json!({"value": value, "at": START + at}));
+        flow.settle();
+    };
+    for number in 0..6 {
+        send(&mut flow, "u1", number, number * HOUR / 10);
+        send(&mut flow, "u2", number, number * HOUR);
+    }
+    flow.advance(START + 5 * HOUR);
+    let mut left = std::collections::BTreeMap::new();
+    for (_, record) in flow.log.topic_records(&TopicName::from("app-features-over-changelog")).unwrap() {
+        left.insert(record.key().unwrap().to_vec(), record.value().is_some());
+    }
+    assert_eq!(left.len(), 12);
+    assert_eq!(left.values().filter(|is_there| **is_there).count(), 6, "nothing of u1, everything of u2");
+    send(&mut flow, "u1", 7, 5 * HOUR);
+    send(&mut flow, "u2", 7, 6 * HOUR);
+    let last = |user: &str| {
+        let of_user = |(_, row): &(String, Value)| row["user"] == json!(user);
+        let row = flow.read("out").into_iter().rfind(of_user).unwrap().1;
+        (row["n"].clone(), row["before"].clone())
+    };
+    assert_eq!(last("u1"), (json!(1), Value::Null), "it begins anew");
+    assert_eq!(last("u2"), (json!(7), json!(5)));
+}
+
+#[test]
 fn a_bad_record_is_dead_lettered_with_its_bytes_and_the_others_go_on() {
     let mut flow = events(
         r"

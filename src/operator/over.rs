@@ -4,7 +4,9 @@
 //! 2. Each specification's frame is cut out of the list and evaluated.
 //! 3. The row goes on with the results appended.
 //! 4. Records of the key that lie behind the watermark by more than the longest frame + grace are dropped, but as many
-//!    as `rows` and LAG need are kept.
+//!    as `rows` and LAG need are kept; with `range: unbounded` all are.
+//! 5. With a ttl, a key whose last record lies that far behind the watermark is forgotten: before its next record is put in,
+//!    or by the sweep, whichever comes first.
 //!
 //! The same record read again (after a rollback) finds itself in the list and is answered the same.
 
@@ -44,7 +46,11 @@ pub fn process(
     let mut kept = Row::with_capacity(plan.kept.len());
     project::evaluate(&plan.kept, row, ctx.origin, &mut kept)?;
 
+    let forgotten_until = forgotten_until(ctx, node, plan);
     let list = ctx.stores.list(plan.store);
+    if let Some(until) = forgotten_until {
+        list.forget(&state.bytes, until)?;
+    }
     let inserted = list.insert(&state.bytes, KeptRow { time, tie: ctx.tie, values: kept })?;
     let (Inserted::At(at) | Inserted::Already(at)) = inserted;
     let mut made = ctx.rows.take();
@@ -74,13 +80,27 @@ pub fn process(
 
 /// Before a commit: drops records of keys that nothing arrives for any more, a bounded number at a time.
 pub fn flush(ctx: &mut Context<'_>, node: &Node, plan: &OverPlan) -> Result<(), Failure> {
-    if kept_rows(plan) == 0 {
-        let until = expired_until(ctx, node, plan);
-        if until != EventTime::MIN {
-            ctx.stores.list(plan.store).sweep(until, SWEEP_LIMIT)?;
+    let by_age = (kept_rows(plan) == 0).then(|| expired_until(ctx, node, plan));
+    let of_keys = forgotten_until(ctx, node, plan);
+    let list = ctx.stores.list(plan.store);
+    match (by_age, of_keys) {
+        // Where records go sooner than their keys would, there is nothing left to forget.
+        (Some(until), of_keys) if until != EventTime::MIN && of_keys.is_none_or(|of_keys| of_keys <= until) => {
+            list.sweep(until, SWEEP_LIMIT)?;
         }
+        (_, Some(until)) if until != EventTime::MIN => {
+            let forgotten = list.sweep_keys(until, SWEEP_LIMIT)?;
+            (0..forgotten).for_each(|_| ctx.expired(plan.store));
+        }
+        _ => {}
     }
     Ok(())
+}
+
+/// Keys whose last record is not later than this are forgotten.
+fn forgotten_until(ctx: &Context<'_>, node: &Node, plan: &OverPlan) -> Option<EventTime> {
+    let watermark = ctx.watermark_at(node.id);
+    plan.ttl_ms.map(|ttl| if watermark == EventTime::MIN { watermark } else { watermark.saturating_sub(ttl) })
 }
 
 /// Event times up to here are behind every frame.
@@ -96,6 +116,7 @@ fn kept_rows(plan: &OverPlan) -> usize {
             let rows = match spec.frame {
                 Frame::Rows { n } => n + usize::from(spec.exclude_current),
                 Frame::Range { .. } => 0,
+                Frame::Unbounded => usize::MAX,
             };
             let lag = spec.set.lag();
             rows.max(if lag > 0 { lag + 1 } else { 0 })
@@ -108,12 +129,16 @@ fn kept_rows(plan: &OverPlan) -> usize {
 fn frame(frame: Frame, rows: &VecDeque<KeptRow>, at: usize) -> Range<usize> {
     match frame {
         Frame::Range { ms } => {
-            let time = rows[at].time;
-            let after = time.0.saturating_sub(ms);
-            let from = rows.partition_point(|row| row.time.0 <= after);
-            let to = rows.partition_point(|row| row.time <= time);
-            from..to
+            let after = rows[at].time.0.saturating_sub(ms);
+            rows.partition_point(|row| row.time.0 <= after)..not_later(rows, at)
         }
+        Frame::Unbounded => 0..not_later(rows, at),
         Frame::Rows { n } => (at + 1).saturating_sub(n)..at + 1,
     }
+}
+
+/// The end of the rows that are not later than the one at `at`.
+fn not_later(rows: &VecDeque<KeptRow>, at: usize) -> usize {
+    let time = rows[at].time;
+    rows.partition_point(|row| row.time <= time)
 }

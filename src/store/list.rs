@@ -149,6 +149,50 @@ impl ListTable {
         Ok(())
     }
 
+    /// Removes all rows of a key, if the last of them is not later than `until`. Whether there were any.
+    pub fn forget(&mut self, key: &[u8], until: EventTime) -> Result<bool, Error> {
+        let list = self.load(key)?;
+        let is_over = list.rows.back().is_some_and(|last| last.time <= until);
+        Ok(is_over && self.expire(key, until, 0)? > 0)
+    }
+
+    /// Forgets keys that nothing arrives for any more, looking at no more than `limit` rows at a time; comes round to every
+    /// key. Returns how many were forgotten.
+    pub fn sweep_keys(&mut self, until: EventTime, limit: usize) -> Result<usize, Error> {
+        let from = std::mem::take(&mut self.sweep_from);
+        let mut due: Vec<Box<[u8]>> = Vec::new();
+        // The row looked at before: the last of its key, if another key follows.
+        let mut before: Option<(Box<[u8]>, EventTime)> = None;
+        let (mut seen, mut next) = (0, Vec::new());
+        self.backend.scan(self.at, KeyRange { from: &from, to: None }, Direction::Forward, &mut |entry, _| {
+            seen += 1;
+            if let Ok((key, time, _)) = split_list_key(entry) {
+                match &mut before {
+                    Some((last, at)) if **last == *key => *at = time,
+                    _ => {
+                        let key_before = before.replace((Box::from(key), time));
+                        due.extend(key_before.filter(|(_, last)| *last <= until).map(|(key, _)| key));
+                    }
+                }
+            }
+            if seen < limit.max(2) {
+                return ControlFlow::Continue(());
+            }
+            // It is looked at again: whether it is its key's last is not known yet.
+            next.extend_from_slice(entry);
+            ControlFlow::Break(())
+        })?;
+        if next.is_empty() {
+            due.extend(before.filter(|(_, last)| *last <= until).map(|(key, _)| key));
+        }
+        self.sweep_from = next;
+        let mut forgotten = 0;
+        for key in due {
+            forgotten += usize::from(self.forget(&key, until)?);
+        }
+        Ok(forgotten)
+    }
+
     /// Calls `write` with each changed entry and its encoded row (`None`: deleted).
     pub fn stage<E: From<Error>>(&self, mut write: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
         let (mut entry_key, mut buffer) = (Vec::new(), Vec::new());

@@ -366,6 +366,7 @@ fn describe(plan: &Plan, node: &Node) -> String {
                 .map(|spec| match spec.frame {
                     Frame::Range { ms } => format!("range {ms} ms"),
                     Frame::Rows { n } => format!("rows {n}"),
+                    Frame::Unbounded => "unbounded".to_owned(),
                 })
                 .collect();
             format!("over {} ({})", store_name(plan, over.store), frames.join(", "))

@@ -346,6 +346,8 @@ pub struct OverPlan {
     pub specs: Vec<OverSpec>,
     /// How long records are kept behind the watermark: the longest range + grace.
     pub grace_ms: i64,
+    /// A key whose last record lies that far behind the watermark is forgotten.
+    pub ttl_ms: Option<i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -362,6 +364,8 @@ pub enum Frame {
     Range { ms: i64 },
     /// The last n by event time.
     Rows { n: usize },
+    /// All up to t.
+    Unbounded,
 }
 
 #[derive(Clone, Debug)]

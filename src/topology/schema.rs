@@ -85,8 +85,8 @@ pub fn json_schema() -> Value {
             })),
             "over": object(&["aggregate"], json!({
                 "by": {"$ref": "#/$defs/select"},
-                "range": {"$ref": "#/$defs/duration"},
-                "rows": {"type": "integer", "minimum": 1},
+                "range": {"anyOf": [{"$ref": "#/$defs/duration"}, {"const": "unbounded"}]},
+                "rows": {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "unbounded"}]},
                 "aggregate": {"$ref": "#/$defs/expressions"},
                 "exclude_current": {"type": "boolean", "default": false},
                 "grace": {"$ref": "#/$defs/duration"}

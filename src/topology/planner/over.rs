@@ -56,13 +56,16 @@ impl Planner<'_> {
         if !complete {
             return None;
         }
+        let keeps_all = specs.iter().any(|spec| spec.frame == Frame::Unbounded);
         let keeps_rows = specs.iter().any(|spec| spec.set.lag() > 0 || matches!(spec.frame, Frame::Rows { .. }));
-        if keeps_rows && def.ttl.is_none() {
+        if keeps_all && def.ttl.is_none() {
+            self.warn_unbounded(def, "every record that ever came");
+        } else if keeps_rows && def.ttl.is_none() {
             self.warn_unbounded(def, "the last records of every key that ever came");
         }
         let longest = specs.iter().map(|spec| match spec.frame {
             Frame::Range { ms } => ms,
-            Frame::Rows { .. } => 0,
+            Frame::Rows { .. } | Frame::Unbounded => 0,
         });
         let grace_ms = longest.max().unwrap_or(0).saturating_add(millis(over.grace));
 
@@ -74,7 +77,8 @@ impl Planner<'_> {
         let mut stage = stage;
         stage.headers = false;
         stage.slots.extend(results.into_iter().map(Slot::visible));
-        let plan = OverPlan { store, by, kept, specs, grace_ms };
+        let ttl_ms = Self::ttl(def).map(|ttl| ttl.after_ms);
+        let plan = OverPlan { store, by, kept, specs, grace_ms, ttl_ms };
         Some(self.add(def, stage, OperatorPlan::Over(plan)))
     }
 }

@@ -144,8 +144,6 @@ impl Planner<'_> {
                 self.error(Code::Clause, &ttl.span, "`ttl` beside `window`", Some(help));
             } else if !grouped && !as_table && def.over.is_none() {
                 self.error(Code::Clause, &ttl.span, "`ttl` on a step that keeps no state", None);
-            } else if def.over.is_some() && ttl.value != TtlDef::Forever {
-                self.not_supported(&ttl.span, "`ttl` on `over`", Some("its records expire after `range` + `grace`"));
             }
         }
     }

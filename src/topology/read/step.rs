@@ -211,10 +211,7 @@ impl Reader<'_> {
                 self.error(Code::Clause, &rows.span, "`rows` beside `range`", help);
                 None
             }
-            (Some(node), None) | (None, Some(node)) if unbounded(node) => {
-                self.not_supported(&node.span, "`unbounded`");
-                None
-            }
+            (range, rows) if range.or(rows).is_some_and(unbounded) => Some(Frame::Unbounded),
             (Some(node), None) => {
                 let range = self.span_of_time(node, "`range`")?;
                 Some(Frame::Range { ms: millis(range) })
@@ -225,7 +222,7 @@ impl Reader<'_> {
             }
             (None, None) if only_lags => Some(Frame::Rows { n: 1 }),
             (None, None) => {
-                let help = Some("`range: 1h` or `rows: 20`".to_owned());
+                let help = Some("`range: 1h`, `rows: 20` or `range: unbounded`".to_owned());
                 let span = super::first_line(&fields.span, fields.entries);
                 self.error(Code::MissingKey, &span, "`over` needs `range` or `rows`", help);
                 None
