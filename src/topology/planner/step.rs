@@ -181,8 +181,9 @@ impl Planner<'_> {
         let mut union = first.clone();
         union.producers.clear();
         if let Some((input, _)) = inputs.iter().find(|(_, stage)| stage.shape == Shape::Table) {
-            let help = "give each its own step, or read it with `as: stream`";
-            self.not_supported(&input.name.span, "a table in a union", Some(help));
+            let message = "a table cannot be united with others: a key that two of them hold would have two rows";
+            let help = "read each table with `as: stream` in a step of its own and unite those; `as: table` behind the union keeps the latest row per key";
+            self.error(Code::Clause, &input.name.span, message, Some(help));
             return None;
         }
         let mut fits = true;
@@ -325,8 +326,9 @@ impl Planner<'_> {
 
     fn key_by(&mut self, def: &StepDef, stage: Stage, key_by: &KeyByDef) -> Option<Stage> {
         if stage.shape == Shape::Table && stage.windowed {
-            let help = "read its closed windows with `as: stream`, in a step that says `key_by`";
-            self.not_supported(&key_by.by.span, "`key_by` on a windowed table", Some(help));
+            let message = "`key_by` on a windowed table: windows expire silently, so under another key their rows would stay for ever";
+            let help = "group it by the new key and `window_start`, or say `key_by` on its changes (`as: stream`)";
+            self.error(Code::Clause, &key_by.by.span, message, Some(help));
             return None;
         }
         if stage.shape == Shape::Table && def.group_by.is_some() {

@@ -289,7 +289,9 @@ impl Reader<'_> {
         if let Some(node) = fields.get("time_zone") {
             let zone = self.text(node, "`time_zone`");
             if zone.is_some_and(|zone| zone.text != "UTC") {
-                self.not_supported(&node.span, "a `time_zone` other than UTC");
+                let help = "days of a zone are groups of `DATE_TRUNC('day', at, 'Europe/Berlin')`";
+                let message = "a `time_zone` other than UTC: not supported yet";
+                self.error(Code::NotSupported, &node.span, message, Some(help.to_owned()));
             }
         }
         let guarantees = [("exactly_once", Guarantee::ExactlyOnce), ("at_least_once", Guarantee::AtLeastOnce)];
