@@ -403,3 +403,42 @@ steps:
     flow.settle();
     assert_eq!(flow.read("out").last().map(|(_, value)| value["n"].clone()), Some(json!(1)));
 }
+
+#[test]
+fn late_records_that_are_dropped_are_told_in_the_log_once_with_their_number_and_place() {
+    let mut flow = events(
+        r"
+steps:
+  minutes:
+    from: events
+    window: {type: tumbling, size: 1m}
+    group_by: user
+    aggregate: {n: COUNT(*)}
+    emit: final
+",
+    );
+    let log = log_of(|| {
+        flow.send("events", "u1", json!({"item": "a", "value": 1, "at": START + 600_000}));
+        flow.settle();
+        for _ in 0..3 {
+            flow.send("events", "u1", json!({"item": "a", "value": 1, "at": START}));
+        }
+        flow.settle();
+        flow.wait(30_000);
+    });
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("late records dropped")).collect();
+    let [first, rest] = lines[..] else { panic!("{log}") };
+    assert!(first.contains("WARN") && first.contains("step=\"minutes\"") && first.contains("records=1"), "{first}");
+    assert!(first.contains("at offset 1") && rest.contains("at offset 3") && rest.contains("records=2"), "{log}");
+}
+
+/// What is logged meanwhile, from `warn` on.
+fn log_of(act: impl FnOnce()) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_owned();
+    let writer = move || std::fs::File::options().append(true).open(&path).unwrap();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false).with_writer(writer).finish();
+    tracing::subscriber::with_default(subscriber, act);
+    std::fs::read_to_string(file.path()).unwrap()
+}

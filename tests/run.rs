@@ -76,6 +76,10 @@ fn a_dead_letter_has_the_original_key_and_bytes_and_says_where_it_was() {
     assert_eq!(header("sidestream.partition").as_deref(), Some("0"));
     assert_eq!(header("sidestream.offset").as_deref(), Some("1"));
     assert!(header("sidestream.error.message").is_some_and(|message| message.contains("number")));
+    let log = instance.log_text();
+    let line = log.lines().find(|line| line.contains("records dead-lettered")).unwrap_or_default();
+    let place = format!("{}-0 at offset 1", shop.topic("orders"));
+    assert!(line.contains("WARN") && line.contains(&place) && line.contains("undecodable"), "{log}");
     assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
 }
 

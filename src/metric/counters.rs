@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
+use super::losses::Losses;
 use super::{Kind, Metric};
 
 /// Upper bounds of a histogram's buckets, in microseconds.
@@ -21,6 +22,8 @@ pub const BUCKETS_MICROS: [u64; 16] = [
 /// All series of this process. Cheap to look at, not to look up: hold on to what `counter` returns.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// The log lines that go with counts of records that did not come through.
+    pub losses: Losses,
     series: RwLock<BTreeMap<(Metric, Vec<String>), Series>>,
 }
 

@@ -4,6 +4,7 @@
 //! What it is not: it exports nothing; `telemetry` reads [`Counters::samples`] on each scrape.
 
 pub mod counters;
+pub mod losses;
 
 pub use counters::{Counter, Counters, Histogram, Sample, SampleValue};
 

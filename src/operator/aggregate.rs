@@ -14,6 +14,7 @@ use super::state::{AggregateState, KeyBuffer};
 use super::{Context, Datum, Failure, RecordError, absent_if_failed, changed, deliver, project, reject, sink};
 use crate::ids::EventTime;
 use crate::metric;
+use crate::metric::losses::Fate;
 use crate::row::Row;
 use crate::store::cache::{EntryId, Stored};
 use crate::store::{self, KeyRange, key};
@@ -278,7 +279,11 @@ fn late(
 ) -> Result<(), Failure> {
     ctx.counters.counter(&metric::RECORDS_LATE, &[&node.step]).add(1);
     match &plan.late {
-        Late::Drop => Ok(()),
+        Late::Drop => {
+            let reason = "its window had closed; a longer `grace` waits for such records, and `late: {to: TOPIC}` keeps them";
+            ctx.lost(Fate::DroppedLate, &node.step, "late", reason);
+            Ok(())
+        }
         Late::To(topic) => sink::late(ctx, node, topic, row, time),
     }
 }

@@ -3,9 +3,11 @@
 use super::Datum;
 use super::outbox::Outbox;
 use super::state::NodeState;
+use crate::clock::Clock;
 use crate::expression::Env;
 use crate::ids::{EventTime, Partition, StoreId};
 use crate::log::Record;
+use crate::metric::losses::Fate;
 use crate::metric::{self, Counters};
 use crate::row::{Origin, Row};
 use crate::schema::Schema;
@@ -34,6 +36,8 @@ pub struct Context<'a> {
     pub watermark: EventTime,
     pub holds: &'a [i64],
     pub counters: &'a Counters,
+    /// Asked only where a record is lost.
+    pub clock: &'a dyn Clock,
     pub rows: &'a mut RowPool,
 }
 
@@ -70,6 +74,19 @@ impl<'a> Context<'a> {
     /// Counts a record that a step leaves out of its state.
     pub fn dropped(&self, step: &str, reason: &str) {
         self.counters.counter(&metric::RECORDS_DROPPED, &[step, reason]).add(1);
+    }
+
+    /// Tells of a record that did not come through. It is counted elsewhere.
+    pub fn lost(&self, fate: Fate, step: &str, code: &'static str, reason: &str) {
+        self.counters.losses.note(self.clock.monotonic(), fate, step, code, self.place(), reason);
+    }
+
+    /// Where what is being processed stands, for people.
+    pub fn place(&self) -> String {
+        match self.record {
+            Some(record) => format!("{}-{} at offset {}", self.origin.topic, self.origin.partition, record.offset),
+            None => format!("a row of partition {}", self.partition),
+        }
     }
 
     /// Counts a row that ran out of time.

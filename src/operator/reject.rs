@@ -10,6 +10,7 @@ use crate::format::{DecodeError, EncodeError, json};
 use crate::ids::{EventTime, Partition};
 use crate::log::OutgoingRecord;
 use crate::metric;
+use crate::metric::losses::Fate;
 use crate::row::Header;
 use crate::schema::Schema;
 use crate::topology::plan::{Node, OnError};
@@ -114,22 +115,15 @@ fn reject(
     match on_error {
         OnError::Skip => {
             ctx.dropped(step, "skipped");
-            tracing::debug!(step, code = error.code, error = %error, "record skipped");
+            ctx.lost(Fate::Skipped, step, error.code, &error.message);
             Ok(())
         }
-        OnError::Fail => Err(Failure::Stop { message: format!("step `{step}` failed on {}: {error}", place(ctx)) }),
+        OnError::Fail => Err(Failure::Stop { message: format!("step `{step}` failed on {}: {error}", ctx.place()) }),
         OnError::DeadLetter => {
             ctx.counters.counter(&metric::RECORDS_DEAD_LETTERED, &[step]).add(1);
-            tracing::debug!(step, code = error.code, error = %error, "record dead-lettered");
+            ctx.lost(Fate::DeadLettered, step, error.code, &error.message);
             dead_letter(ctx, step, error, row)
         }
-    }
-}
-
-fn place(ctx: &Context<'_>) -> String {
-    match ctx.record {
-        Some(record) => format!("{}-{} at offset {}", ctx.origin.topic, ctx.origin.partition, record.offset),
-        None => format!("a row of partition {}", ctx.partition),
     }
 }
 

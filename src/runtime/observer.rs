@@ -119,6 +119,7 @@ impl Observer {
 
     fn measure(&self) {
         let counters = &self.view.counters;
+        counters.losses.tell(self.clock.monotonic());
         counters.clear(&metric::LAG);
         for lag in self.view.lag() {
             if let Some(records) = lag.lag {

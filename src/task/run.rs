@@ -131,7 +131,7 @@ impl Task {
         poisoned: bool,
         outbox: &mut Outbox,
     ) -> Result<(), Failure> {
-        let Self { plan, inputs, stores, nodes, holds, time, acted_on, rows, counters, id, .. } = self;
+        let Self { plan, inputs, stores, nodes, holds, time, acted_on, rows, counters, clock, id, .. } = self;
         let sub = &plan.sub_topologies[id.sub_topology.0 as usize];
         let input = &mut inputs[index].input;
         let reader = &input.readers[number];
@@ -151,6 +151,7 @@ impl Task {
             watermark: *acted_on,
             holds,
             counters,
+            clock: &**clock,
             rows,
         };
         if poisoned {
@@ -253,6 +254,7 @@ impl Task {
             watermark: self.acted_on,
             holds: &self.holds,
             counters: &self.counters,
+            clock: &*self.clock,
             rows: &mut self.rows,
         };
         let result = run(&mut ctx, &node.operator, node, &mut state);

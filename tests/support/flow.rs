@@ -90,6 +90,14 @@ impl Flow {
         panic!("it never comes to rest: {:?}", self.instance.view().readiness());
     }
 
+    /// Turns for that long on the clock.
+    pub fn wait(&mut self, millis: u64) {
+        for _ in 0..millis / 20 {
+            self.instance.turn().unwrap();
+            self.clock.advance(Duration::from_millis(20));
+        }
+    }
+
     pub fn send(&self, topic: &str, key: &str, value: Value) {
         self.send_raw(topic, Some(key.as_bytes()), Some(value.to_string().as_bytes()));
     }
