@@ -1,5 +1,7 @@
 //! Whole topologies over the embedded log, one turn at a time: what goes in, what must come out.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 #[path = "support/flow.rs"]
 mod harness;
 

@@ -38,10 +38,25 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if let Some(at) = broken_escape(parts.uri.path()) {
+            let detail = format!("`{at}` is no percent-encoding: a `%` in a key is written %25");
+            return Err(Problem::new(Code::MalformedKey, detail));
+        }
         let path: Result<Path<T>, PathRejection> = Path::from_request_parts(parts, state).await;
         path.map(|Path(segments)| Self(segments))
             .map_err(|_rejection| Problem::new(Code::MalformedKey, "the path is not UTF-8 once it is percent-decoded"))
     }
+}
+
+/// The first `%` that two hexadecimal digits do not follow, with what follows it. Decoders leave it as it stands, and a
+/// key that nobody has would be looked for.
+fn broken_escape(path: &str) -> Option<&str> {
+    let broken = |(at, _): (usize, &str)| {
+        let rest = path.get(at..)?;
+        let is_whole = rest.as_bytes().get(1..3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        (!is_whole).then(|| rest.get(..3).unwrap_or(rest))
+    };
+    path.match_indices('%').find_map(broken)
 }
 
 /// How many rows: 1 to [`MAX_LIMIT`].

@@ -235,6 +235,11 @@ fn keys_that_do_not_fit_are_refused_with_what_they_must_look_like() {
         assert!(answer.text.contains("write a JSON object of account STRING, country STRING"), "{}", answer.text);
     }
     assert_problem(&get(&view, "/v1/tables/spend/%FF"), 400, "malformed_key");
+    for broken in ["%ZZ", "a%2", "%", "100%25%2x"] {
+        let answer = get(&view, &format!("/v1/tables/spend/{broken}"));
+        assert_problem(&answer, 400, "malformed_key");
+        assert!(answer.json()["detail"].as_str().unwrap().contains("%25"), "{broken}");
+    }
 }
 
 #[test]

@@ -294,7 +294,8 @@ pub struct MembershipSettings {
 /// for this member before it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnershipEvent {
-    /// These are now owned, beside what was owned before.
+    /// These are now owned, beside what was owned before. The first event of a membership is one of these, empty where
+    /// there is nothing for this member yet.
     Assigned(Vec<TopicPartition>),
     /// These must be given up; commits for them are still accepted until the acknowledgement.
     Revoked(Vec<TopicPartition>),

@@ -280,7 +280,8 @@ fn late(
     ctx.counters.counter(&metric::RECORDS_LATE, &[&node.step]).add(1);
     match &plan.late {
         Late::Drop => {
-            let reason = "its window had closed; a longer `grace` waits for such records, and `late: {to: TOPIC}` keeps them";
+            let reason =
+                "its window had closed; a longer `grace` waits for such records, and `late: {to: TOPIC}` keeps them";
             ctx.lost(Fate::DroppedLate, &node.step, "late", reason);
             Ok(())
         }

@@ -43,8 +43,9 @@ const CONFLICT_BACK_OFF: (Duration, Duration) = (Duration::from_secs(2), Duratio
 const DESCRIBE_AFTER: Duration = Duration::from_millis(500);
 /// Fenced twice within this time: another process uses the id (EXACTLY-ONCE rule 11d).
 const FENCED_TWICE_WITHIN: Duration = Duration::from_mins(10);
-/// A member that was told nothing for this long owns nothing.
-const SETTLED_AFTER: Duration = Duration::from_secs(3);
+/// A member of the group that was told nothing for this long owns nothing. Every protocol that we know tells; this is for
+/// one that does not, so that it does not count as starting for ever.
+const SETTLED_AFTER: Duration = Duration::from_secs(30);
 /// Between two tries to open a task that could not be opened.
 const REOPEN_AFTER: Duration = Duration::from_secs(10);
 /// Between two sweeps of state that is not used any more.
@@ -679,7 +680,16 @@ impl Coordinator {
 
     /// Ends the crew's threads.
     pub fn stop_crew(&mut self, timeout: Duration) {
-        self.crew.stop(timeout);
+        let left = self.crew.stop(timeout);
+        if !left.is_empty() {
+            tracing::warn!(
+                threads = left.join(","),
+                waited_ms = millis(timeout),
+                reason = self.context.view.trouble(),
+                "threads are left behind in calls that have had no answer; what they had not committed is aborted by Kafka \
+                 and processed again by whoever owns it next"
+            );
+        }
     }
 }
 

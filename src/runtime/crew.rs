@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, after, bounded, unbounded};
 
 use crate::clock::SharedClock;
 use crate::ids::TaskId;
@@ -29,6 +29,9 @@ const WORKER_WAIT: Duration = Duration::from_millis(5);
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// How long a restorer thread waits for records, or for a job.
 const RESTORER_WAIT: Duration = Duration::from_millis(50);
+
+/// How often it is looked whether a thread has ended.
+const JOIN_CHECK: Duration = Duration::from_millis(5);
 
 /// What the crew has to say.
 #[derive(Debug)]
@@ -141,10 +144,10 @@ impl Crew {
         }
     }
 
-    /// Ends all threads that answer within the time given. What they ran must have been closed before.
-    pub fn stop(&mut self, timeout: Duration) {
+    /// Ends all threads that answer within the time given, and names the others. What they ran must have been closed before.
+    pub fn stop(&mut self, timeout: Duration) -> Vec<String> {
         match self {
-            Self::Inline(_) => {}
+            Self::Inline(_) => Vec::new(),
             Self::Threads(crew) => crew.stop(timeout),
         }
     }
@@ -275,27 +278,28 @@ impl ThreadCrew {
         Ok(crew)
     }
 
-    fn stop(&mut self, timeout: Duration) {
+    fn stop(&mut self, timeout: Duration) -> Vec<String> {
         self.stopping.store(true, Ordering::SeqCst);
-        let handles: Vec<JoinHandle<()>> = self
-            .workers
-            .iter_mut()
-            .filter_map(|worker| worker.handle.take())
-            .chain(self.restorers.iter_mut().filter_map(|restorer| restorer.handle.take()))
-            .collect();
-        // Joined by a thread of its own, so that one that hangs does not keep the process from ending.
-        let (done, joined) = bounded::<()>(1);
-        let joiner = std::thread::Builder::new().name("joiner".to_string()).spawn(move || {
-            for handle in handles {
-                // A panic was reported by the thread itself.
-                let _panicked = handle.join();
-            }
-            drop(done);
-        });
-        if joiner.is_ok() && joined.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("a thread did not end in time");
-        }
+        let workers = self.workers.iter_mut().filter_map(|worker| worker.handle.take());
+        let restorers = self.restorers.iter_mut().filter_map(|restorer| restorer.handle.take());
+        join(workers.chain(restorers).collect(), timeout)
     }
+}
+
+/// Waits for threads to end, and returns the names of those that have not: they keep nobody from ending the process.
+fn join(mut handles: Vec<JoinHandle<()>>, timeout: Duration) -> Vec<String> {
+    let deadline = after(timeout);
+    loop {
+        for handle in handles.extract_if(.., |handle| handle.is_finished()) {
+            // A panic was reported by the thread itself.
+            let _panicked = handle.join();
+        }
+        if handles.is_empty() || deadline.try_recv().is_ok() {
+            break;
+        }
+        let _tick = after(JOIN_CHECK).recv();
+    }
+    handles.iter().map(|handle| handle.thread().name().unwrap_or_default().to_string()).collect()
 }
 
 /// Runs `body` on a thread of that name; a panic becomes a report.
@@ -428,4 +432,33 @@ fn run_restorer(mut restorer: Restorer, inbox: &Receiver<Job>, reporter: &Sender
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::bounded;
+
+    use super::join;
+
+    #[test]
+    fn threads_that_do_not_end_are_named_and_the_others_are_not_waited_for_behind_them() {
+        let (stuck, blocked) = bounded::<()>(0);
+        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_string()).spawn(body).unwrap()
+        };
+        let handles = vec![
+            spawn(
+                "worker-0",
+                Box::new(move || {
+                    let _released = blocked.recv();
+                }),
+            ),
+            spawn("worker-1", Box::new(|| {})),
+            spawn("restorer-0", Box::new(|| {})),
+        ];
+        assert_eq!(join(handles, Duration::from_secs(2)), ["worker-0"]);
+        drop(stuck);
+    }
 }

@@ -15,13 +15,16 @@ use crate::ids::TaskId;
 use crate::log::{self, Fetcher};
 use crate::runtime::view::{Condition, RestoreProgress, TaskState, View};
 use crate::store::WritePressure;
-use crate::task::restore::{self, Restoration, Restored, Tools, Turn};
+use crate::task::restore::{self, Awaited, Restoration, Restored, Tools, Turn};
 use crate::task::{self, OpenTask, Task};
 
 /// Between two tries of a job.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// While RocksDB is behind with compactions, a restoration makes way for the workers.
 const MAKE_WAY: Duration = Duration::from_millis(20);
+
+/// A restoration that has heard nothing for this long says what it waits for.
+const SILENT_AFTER: Duration = Duration::from_secs(10);
 
 /// A task to restore and open.
 #[derive(Clone, Debug)]
@@ -91,6 +94,8 @@ pub struct Restorer {
     fetcher: Option<Box<dyn Fetcher>>,
     /// On the clock's monotonic time.
     not_before: Duration,
+    /// When the current restoration last came on.
+    heard_at: Duration,
 }
 
 impl std::fmt::Debug for Restorer {
@@ -116,6 +121,7 @@ impl Restorer {
             current: None,
             fetcher: None,
             not_before: Duration::ZERO,
+            heard_at: Duration::ZERO,
         }
     }
 
@@ -142,6 +148,7 @@ impl Restorer {
             Ok(None) => None,
             Ok(Some((job, restored))) => {
                 let outcome = self.open(job.task, restored).map(Box::new).map_err(Failure::from);
+                self.view.clear(Condition::TaskWaiting, &job.task.to_string());
                 if outcome.is_ok() {
                     self.view.clear(Condition::TaskFailed, &job.task.to_string());
                 }
@@ -154,9 +161,10 @@ impl Restorer {
     fn drop_cancelled(&mut self) {
         self.queue.retain(|job| !job.is_cancelled());
         if self.current.as_ref().is_some_and(|(job, _)| job.is_cancelled())
-            && let Some((_, restoration)) = self.current.take()
+            && let Some((job, restoration)) = self.current.take()
             && let Some(fetcher) = &mut self.fetcher
         {
+            self.view.clear(Condition::TaskWaiting, &job.task.to_string());
             restoration.abandon(&mut **fetcher);
         }
     }
@@ -168,6 +176,7 @@ impl Restorer {
             let Some(job) = self.queue.front().cloned() else { return Ok(None) };
             let restoration = Restoration::begin(job.task, self.tools.clone())?;
             self.queue.pop_front();
+            self.heard_at = self.tools.clock.monotonic();
             (job, restoration)
         };
         if self.tools.backend.write_pressure() != WritePressure::None {
@@ -187,8 +196,9 @@ impl Restorer {
                 self.show(&job, &restoration);
                 Ok(Some((job, restored)))
             }
-            Ok(Turn::More(_)) => {
+            Ok(Turn::More(handled)) => {
                 self.show(&job, &restoration);
+                self.listen(&job, &restoration, handled);
                 self.current = Some((job, restoration));
                 Ok(None)
             }
@@ -215,6 +225,28 @@ impl Restorer {
         if !job.is_cancelled() {
             self.view.set_task_state(job.task, TaskState::Restoring(shown));
         }
+    }
+
+    /// Says so when nothing comes for long.
+    fn listen(&mut self, job: &Job, restoration: &Restoration, handled: usize) {
+        let now = self.tools.clock.monotonic();
+        let subject = job.task.to_string();
+        if handled > 0 {
+            self.heard_at = now;
+            self.view.clear(Condition::TaskWaiting, &subject);
+            return;
+        }
+        if now.saturating_sub(self.heard_at) < SILENT_AFTER || job.is_cancelled() {
+            return;
+        }
+        let Some(Awaited { changelog, position, end }) = restoration.waits_for() else { return };
+        let message = format!(
+            "its restoration has heard nothing from {changelog} for {} s: it has come to offset {position} of {end}. \
+             Either its broker does not answer, or a transaction is open there, which Kafka ends after its \
+             `transaction.timeout.ms`",
+            SILENT_AFTER.as_secs()
+        );
+        self.view.raise(Condition::TaskWaiting, &subject, &message);
     }
 
     fn open(&self, id: TaskId, restored: Restored) -> Result<Task, task::Error> {

@@ -423,6 +423,9 @@ impl Worker {
                 Fetched::End(slot, end) => {
                     if let Some((owned, input)) = self.of_slot(slot) {
                         owned.task.reached_end(input, end);
+                        if owned.task.is_settled(input) {
+                            owned.cells[input].pass(end);
+                        }
                     }
                 }
                 Fetched::Failed(slot, error) => {

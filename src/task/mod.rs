@@ -283,6 +283,11 @@ impl Task {
         self.last_processed
     }
 
+    /// Whether every record of an input that has been fetched is committed.
+    pub fn is_settled(&self, input: usize) -> bool {
+        self.processed_since_commit == 0 && self.inputs[input].input.queued() == 0
+    }
+
     /// The next record of an input to be processed.
     pub fn position(&self, input: usize) -> Offset {
         self.inputs[input].input.position()

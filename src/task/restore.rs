@@ -176,6 +176,15 @@ impl Progress {
     }
 }
 
+/// A changelog that has not been read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    pub changelog: TopicPartition,
+    /// The next offset to apply.
+    pub position: Offset,
+    pub end: Offset,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Restoration {
@@ -335,6 +344,12 @@ impl Restoration {
             };
         }
         progress
+    }
+
+    /// What is still being read, and how far that has come; `None` once everything is.
+    pub fn waits_for(&self) -> Option<Awaited> {
+        let store = self.stores.iter().find(|store| store.reading != Reading::Finished)?;
+        Some(Awaited { changelog: store.changelog.clone(), position: store.position, end: store.end })
     }
 
     /// Steps 4 and 5: reads and applies what has arrived, waiting up to `wait` for it. The fetcher is this

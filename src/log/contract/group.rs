@@ -67,6 +67,21 @@ pub(super) fn a_second_member_gets_what_the_first_has_given_up(log: SharedLog, p
     assert_eq!(&one.owned | &two.owned, scene.both());
 }
 
+pub(super) fn a_member_that_gets_nothing_is_told_so(log: SharedLog, prefix: &str) {
+    let scene = Scene::new(log, prefix);
+    let mut one = scene.member("a", None);
+    let mut two = scene.joining("b", None);
+    let mut revoked = None;
+    let told = scene.until("the second one is told", || {
+        // The first one takes part in the rebalance, and does not give anything up.
+        if revoked.is_none() {
+            revoked = one.step(Answer::Keep);
+        }
+        two.step(Answer::Acknowledge)
+    });
+    assert_eq!(told, OwnershipEvent::Assigned(Vec::new()));
+}
+
 fn owns_something(event: &OwnershipEvent) -> bool {
     matches!(event, OwnershipEvent::Assigned(partitions) if !partitions.is_empty())
 }

@@ -33,6 +33,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("an_unknown_group_has_no_offsets_and_no_members", group::an_unknown_group_has_nothing),
     ("a_member_owns_everything_and_is_described", group::a_member_owns_everything_and_is_described),
     ("a_second_member_gets_what_the_first_has_given_up", group::a_second_member_gets_what_the_first_has_given_up),
+    ("a_member_that_gets_nothing_is_told_so", group::a_member_that_gets_nothing_is_told_so),
     ("a_member_that_leaves_passes_its_partitions_on", group::a_member_that_leaves_passes_its_partitions_on),
     ("a_static_member_returns_to_its_partitions", group::a_static_member_returns_to_its_partitions),
     ("a_second_process_with_the_instance_id_fences_the_first", group::a_second_process_fences_the_first),

@@ -20,6 +20,8 @@ pub struct KafkaMembership {
     member: Member,
     group: Arc<KafkaGroup>,
     lifetime: Lifetime,
+    /// Whether any assignment has been passed on.
+    told: bool,
 }
 
 /// Whether the group knows the member by an id of its own.
@@ -32,17 +34,18 @@ pub enum Lifetime {
 impl KafkaMembership {
     pub fn new(member: Member, lifetime: Lifetime) -> Self {
         let group = Arc::new(KafkaGroup { client: Arc::clone(member.client()), left: AtomicBool::new(false) });
-        Self { member, group, lifetime }
+        Self { member, group, lifetime, told: false }
     }
 
     pub fn handle(&self) -> Weak<KafkaGroup> {
         Arc::downgrade(&self.group)
     }
 
-    fn event(&self, event: MemberEvent) -> Result<Option<OwnershipEvent>, Error> {
+    fn event(&mut self, event: MemberEvent) -> Result<Option<OwnershipEvent>, Error> {
         match event {
-            // The cooperative protocol ends every rebalance with an assignment, an empty one included.
-            MemberEvent::Assigned(partitions) if partitions.is_empty() => {
+            // The cooperative protocol ends every rebalance with an assignment, an empty one included. Only the first
+            // tells anything: that the group has been joined.
+            MemberEvent::Assigned(partitions) if partitions.is_empty() && self.told => {
                 self.acknowledge_native(self.member.assign(&[]))?;
                 Ok(None)
             }
@@ -50,7 +53,10 @@ impl KafkaMembership {
                 self.acknowledge_native(self.member.unassign(&[]))?;
                 Ok(None)
             }
-            MemberEvent::Assigned(partitions) => Ok(Some(OwnershipEvent::Assigned(partitions))),
+            MemberEvent::Assigned(partitions) => {
+                self.told = true;
+                Ok(Some(OwnershipEvent::Assigned(partitions)))
+            }
             MemberEvent::Revoked { partitions, lost: true } => Ok(Some(OwnershipEvent::Lost(partitions))),
             MemberEvent::Revoked { partitions, lost: false } => Ok(Some(OwnershipEvent::Revoked(partitions))),
             MemberEvent::Error(error) => match error.code {

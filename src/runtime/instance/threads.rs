@@ -15,7 +15,7 @@ use crate::log::Leave;
 use crate::runtime::coordinator::{Coordinator, Fatal};
 use crate::runtime::crew::{Crew, ThreadCrew, panic_text};
 use crate::runtime::observer::{Finding, Observer};
-use crate::runtime::view::Phase;
+use crate::runtime::view::{Phase, View};
 
 /// How long the coordinator's thread waits for the group.
 const GROUP_WAIT: Duration = Duration::from_millis(20);
@@ -59,7 +59,7 @@ pub fn run(settings: InstanceSettings, shutdown: &Shutdown) -> Result<ExitReport
     if let Err(error) = spawned {
         return Err(no_thread(&error));
     }
-    let outcome = wait_for_the_end(&ended, shutdown, &clock, timeout);
+    let outcome = wait_for_the_end(&ended, shutdown, &clock, timeout, &view);
     view.set_phase(Phase::Stopped);
     outcome
 }
@@ -69,6 +69,7 @@ fn wait_for_the_end(
     shutdown: &Shutdown,
     clock: &SharedClock,
     timeout: Duration,
+    view: &View,
 ) -> Result<ExitReport, Fatal> {
     let mut requested_at = None;
     loop {
@@ -88,7 +89,14 @@ fn wait_for_the_end(
             let now = clock.monotonic();
             let took = now.saturating_sub(*requested_at.get_or_insert(now));
             if took >= timeout {
-                tracing::warn!(?timeout, "not everything was closed in time");
+                let tasks: Vec<String> = view.tasks().iter().map(|task| task.id.to_string()).collect();
+                tracing::warn!(
+                    ?timeout,
+                    tasks = tasks.join(" "),
+                    reason = view.trouble(),
+                    "not everything was closed in time: these tasks are given up as they are; what they had not committed \
+                     is aborted by Kafka and processed again by whoever owns it next"
+                );
                 return Ok(ExitReport { took, in_time: false });
             }
         }

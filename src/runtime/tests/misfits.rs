@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::plans::{World, describe};
+use super::plans::{World, describe, totals};
 use crate::ids::{EventTime, Partition};
 use crate::log::memory::MemoryLog;
 use crate::log::{Cleanup, OutgoingRecord};
@@ -11,17 +11,7 @@ use crate::runtime::reset::{Scope, look, perform};
 use crate::runtime::view::Condition;
 use crate::runtime::{Instance, Lifetime};
 use crate::store::memory::Memory;
-use crate::topology::{self, Plan};
-
-/// Orders by customer, and something about them.
-fn totals(aggregate: &str, group_by: &str) -> Plan {
-    let text = format!(
-        "version: 1\nname: app\nstreams:\n  events: {{topic: events, key: {{name: id, type: STRING}}, columns: {{amount: \
-         DOUBLE, city: STRING}}}}\nsteps:\n  totals: {{from: events, group_by: {group_by}, aggregate: {{{aggregate}}}, ttl: \
-         none}}\n"
-    );
-    topology::load_text("app.yaml", &text, None, &|_| None).unwrap().plan
-}
+use crate::topology::Plan;
 
 fn start(world: &World, plan: Plan) -> (Instance, MemoryLog) {
     world.instance_with("a", plan, Arc::new(Memory::new()), Lifetime::Dynamic)

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::SystemClock;
-use crate::ids::TaskId;
-use crate::log::memory::MemoryLog;
-use crate::log::{Cleanup, Log};
+use crate::ids::{EventTime, Offset, Partition, TaskId};
+use crate::log::memory::faults::{Fault, MarkerDelay, Step};
+use crate::log::memory::{End, MemoryLog};
+use crate::log::{Cleanup, Log, OutgoingRecord, ProducerSettings};
 use crate::runtime::view::{Condition, Owner, Phase, TaskState};
 use crate::runtime::{Instance, Lifetime, Shutdown, run};
 use crate::store::memory::Memory;
-use plans::{World, plan, plan_over};
+use plans::{World, plan, plan_over, totals};
 
 fn running(instance: &Instance) -> BTreeSet<TaskId> {
     let tasks = instance.view().tasks();
@@ -36,6 +37,67 @@ fn an_instance_alone_opens_every_task_and_is_ready() {
     world.turn_until(&mut [&mut instance], |instances| is_ready(instances[0]));
     assert_eq!(running(&instance).len(), 8);
     assert!(instance.view().readiness().degraded.is_empty(), "{}", plans::describe(&instance));
+}
+
+/// Control records stand at the end of a repartition topic, and are no work.
+#[test]
+fn at_rest_nothing_lags_behind_a_repartition_topic() {
+    let world = World::empty();
+    world.create("events", 1, Cleanup::Delete);
+    let (mut instance, _) =
+        world.instance_with("a", totals("n: COUNT(*)", "city"), Arc::new(Memory::new()), Lifetime::Dynamic);
+    world.turn_until(&mut [&mut instance], |instances| is_ready(instances[0]));
+    for amount in 0..3 {
+        let value = format!(r#"{{"amount": {amount}, "city": "Rome"}}"#);
+        let record =
+            OutgoingRecord { key: Some(b"a"), value: Some(value.as_bytes()), timestamp: EventTime(0), headers: &[] };
+        world.log.append(&"events".into(), Partition(0), record).unwrap();
+        world.turn_until(&mut [&mut instance], |instances| {
+            let lags = instances[0].view().lag();
+            lags.iter()
+                .any(|lag| lag.input.topic.as_str() == "app-totals-repartition" && lag.end > Some(Offset(amount)))
+        });
+        world.turn_until(&mut [&mut instance], |instances| {
+            instances[0].view().lag().iter().all(|lag| lag.lag == Some(0))
+        });
+    }
+}
+
+#[test]
+fn a_restoration_that_hears_nothing_says_what_it_waits_for() {
+    let world = World::new();
+    let (mut first, _) = world.instance("a");
+    world.turn_until(&mut [&mut first], |instances| is_ready(instances[0]));
+    first.stop();
+    let mut producer = world.log.producer(&ProducerSettings {
+        name: "p".into(),
+        transactional_id: Some("p".into()),
+        max_message_bytes: 1 << 20,
+        queue_bytes: 1 << 20,
+    });
+    let producer = producer.as_mut().unwrap();
+    producer.init().unwrap();
+    producer.begin().unwrap();
+    let topic = producer.topic(&"app-accounts-changelog".into()).unwrap();
+    let record = OutgoingRecord { key: Some(b"a"), value: None, timestamp: EventTime(0), headers: &[] };
+    producer.send(topic, Partition(2), record).unwrap();
+    producer.poll(Duration::ZERO);
+    world.log.set_faults(Some(Box::new(|point| match point.step {
+        Step::BeforeEnd(_, End::Abort) => Fault::DelayMarkers(MarkerDelay::Topics(Duration::from_mins(5))),
+        _ => Fault::None,
+    })));
+    producer.abort().unwrap();
+    world.log.set_faults(None);
+
+    let (mut instance, _) = world.instance("b");
+    world.turn_until(&mut [&mut instance], |instances| instances[0].view().holds(Condition::TaskWaiting));
+    let readiness = instance.view().readiness();
+    assert!(!readiness.ready);
+    let note = readiness.reasons.iter().find(|note| note.condition == Condition::TaskWaiting).unwrap();
+    assert!(note.message.contains("app-accounts-changelog-2 for 10 s"), "{}", note.message);
+    world.log.release_markers();
+    world.turn_until(&mut [&mut instance], |instances| is_ready(instances[0]));
+    assert!(!instance.view().holds(Condition::TaskWaiting));
 }
 
 #[test]
@@ -187,7 +249,6 @@ fn two_processes_with_one_instance_id_end_with_one_that_says_so() {
 
 #[test]
 fn kafka_away_at_the_start_is_waited_for_and_said() {
-    use crate::log::memory::faults::{Fault, Step};
     let world = World::new();
     world.log.set_faults(Some(Box::new(|point| match point.step {
         Step::Request(_) => Fault::Unreachable,

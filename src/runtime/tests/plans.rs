@@ -111,6 +111,16 @@ pub fn plan_over(streams: &[&str]) -> Plan {
     }
 }
 
+/// Events by a column of theirs, aggregated by the step `totals`.
+pub fn totals(aggregate: &str, group_by: &str) -> Plan {
+    let text = format!(
+        "version: 1\nname: app\nstreams:\n  events: {{topic: events, key: {{name: id, type: STRING}}, columns: {{amount: \
+         DOUBLE, city: STRING}}}}\nsteps:\n  totals: {{from: events, group_by: {group_by}, aggregate: {{{aggregate}}}, ttl: \
+         none}}\n"
+    );
+    crate::topology::load_text("app.yaml", &text, None, &|_| None).unwrap().plan
+}
+
 /// A log with a clock that is moved by hand.
 pub struct World {
     pub clock: Arc<ManualClock>,

@@ -25,6 +25,8 @@ pub enum Condition {
     TaskParked,
     /// A task could not be opened. The subject is the task.
     TaskFailed,
+    /// A restoration hears nothing from the log. The subject is the task.
+    TaskWaiting,
     /// Another process uses this instance's id (EXACTLY-ONCE rule 11d).
     InstanceFenced,
     /// A worker waits before it tries again. The subject is the worker.
@@ -48,6 +50,7 @@ impl Condition {
             Self::Rebalancing => "rebalancing",
             Self::TaskParked => "task_parked",
             Self::TaskFailed => "task_failed",
+            Self::TaskWaiting => "task_waiting",
             Self::InstanceFenced => "instance_fenced",
             Self::WorkerWaiting => "worker_waiting",
             Self::SourceChanged => "source_changed",
@@ -67,6 +70,7 @@ impl Condition {
             | Self::MapConflict
             | Self::TaskParked
             | Self::TaskFailed
+            | Self::TaskWaiting
             | Self::InstanceFenced
             | Self::WorkerWaiting
             | Self::SourceChanged => false,

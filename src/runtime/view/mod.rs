@@ -113,24 +113,42 @@ pub struct RestoreProgress {
     pub remaining: Option<Duration>,
 }
 
-/// The committed offset of an input as the worker that owns it last committed it; -1 before that.
-#[derive(Clone, Debug)]
-pub struct CommittedCell(Arc<AtomicI64>);
+/// How far the worker that owns an input has come with it.
+#[derive(Clone, Debug, Default)]
+pub struct CommittedCell(Arc<Reached>);
 
-impl Default for CommittedCell {
+/// -1 before anything is known.
+#[derive(Debug)]
+struct Reached {
+    committed: AtomicI64,
+    passed: AtomicI64,
+}
+
+impl Default for Reached {
     fn default() -> Self {
-        Self(Arc::new(AtomicI64::new(-1)))
+        Self { committed: AtomicI64::new(-1), passed: AtomicI64::new(-1) }
     }
 }
 
 impl CommittedCell {
+    /// The committed offset.
     pub fn set(&self, offset: Offset) {
-        self.0.store(offset.0, Ordering::Relaxed);
+        self.0.committed.store(offset.0, Ordering::Relaxed);
+    }
+
+    /// All records before `offset` are committed. It may lie beyond the committed offset: what is between them are
+    /// control records.
+    pub fn pass(&self, offset: Offset) {
+        self.0.passed.store(offset.0, Ordering::Relaxed);
     }
 
     pub fn get(&self) -> Option<Offset> {
-        let offset = self.0.load(Ordering::Relaxed);
+        let offset = self.0.committed.load(Ordering::Relaxed);
         (offset >= 0).then_some(Offset(offset))
+    }
+
+    fn passed(&self) -> Option<Offset> {
+        self.get().map(|committed| committed.max(Offset(self.0.passed.load(Ordering::Relaxed))))
     }
 }
 
@@ -142,7 +160,7 @@ pub struct InputLag {
     pub committed: Option<Offset>,
     /// The high watermark as last asked for.
     pub end: Option<Offset>,
-    /// In records; control records count too.
+    /// In records; control records count too, but for those at the end.
     pub lag: Option<u64>,
 }
 
@@ -215,6 +233,13 @@ impl View {
         }
     }
 
+    /// What is amiss now, in one line; empty where nothing is.
+    pub fn trouble(&self) -> String {
+        let notes = self.state.read().conditions.notes();
+        let amiss = notes.into_iter().filter(|note| !note.condition.is_ordinary());
+        amiss.map(|note| note.message).collect::<Vec<_>>().join("; ")
+    }
+
     fn note(&self, condition: Condition, message: &str) -> Note {
         let since = self.clock.wall_micros();
         Note { condition, subject: String::new(), message: message.to_string(), since }
@@ -242,9 +267,11 @@ impl View {
         let mut lags = Vec::new();
         for task in state.tasks.keys() {
             for input in facts.inputs(&self.plan, *task).into_iter().flatten() {
-                let committed = state.committed.get(&input).and_then(CommittedCell::get);
+                let cell = state.committed.get(&input);
+                let committed = cell.and_then(CommittedCell::get);
                 let end = state.ends.get(&input).copied();
-                let lag = committed.zip(end).map(|(committed, end)| end.0.saturating_sub(committed.0).max(0));
+                let passed = cell.and_then(CommittedCell::passed);
+                let lag = passed.zip(end).map(|(passed, end)| end.0.saturating_sub(passed.0).max(0));
                 let lag = lag.and_then(|lag| u64::try_from(lag).ok());
                 lags.push(InputLag { input, task: *task, committed, end, lag });
             }
@@ -370,6 +397,7 @@ impl View {
             let subject = id.to_string();
             state.conditions.clear(Condition::TaskParked, &subject);
             state.conditions.clear(Condition::TaskFailed, &subject);
+            state.conditions.clear(Condition::TaskWaiting, &subject);
         }
         self.count_tasks();
     }
