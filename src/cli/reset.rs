@@ -1,4 +1,4 @@
-//! `sidestream reset`: an application, or the state of one step, begins anew.
+//! `sidestream reset`: an application, or the state of one step, begins anew; or inputs that are out of range go on.
 //!
 //! Invariant: nothing is removed before somebody has said yes to exactly what is listed.
 
@@ -11,6 +11,8 @@ use super::output::{Failure, note, print};
 use super::run::connect;
 use super::settings::SettingsFlags;
 use super::topology::load;
+use crate::log::Log;
+use crate::runtime::reposition::{self, Edge, Move};
 use crate::runtime::reset::{self, Error, Removal, Scope};
 use crate::topology::Plan;
 
@@ -24,6 +26,12 @@ pub struct Arguments {
     /// Only the state of this step or table; it starts empty where the application stands
     #[arg(long, value_name = "NAME")]
     step: Option<String>,
+    /// Only move committed offsets that are out of range, to the oldest or behind the newest record; the state stays
+    #[arg(long, value_enum, conflicts_with = "step")]
+    offsets: Option<Offsets>,
+    /// With --offsets: only of this stream, table or topic
+    #[arg(long, value_name = "NAME", requires = "offsets")]
+    source: Option<String>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -31,10 +39,28 @@ pub struct Arguments {
     settings: SettingsFlags,
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Offsets {
+    Earliest,
+    Latest,
+}
+
+impl Offsets {
+    fn edge(self) -> Edge {
+        match self {
+            Self::Earliest => Edge::Earliest,
+            Self::Latest => Edge::Latest,
+        }
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let settings = arguments.settings.resolve()?;
     let plan = load(&arguments.file)?.plan;
     let log = connect(&settings)?;
+    if let Some(offsets) = arguments.offsets {
+        return reposition(&log, &plan, offsets.edge(), arguments);
+    }
     let path = settings.state_dir(&plan.name);
     let scope = arguments.step.as_deref().map_or(Scope::Application, Scope::Step);
     let removal = reset::look(&log, &plan, scope).map_err(|error| failure(&error))?;
@@ -44,6 +70,29 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         return Ok(Exit::Failed);
     }
     reset::perform(&log, &plan, &path, &removal).map_err(|error| failure(&error))?;
+    print("done\n")?;
+    Ok(Exit::Done)
+}
+
+/// Moves what is out of range.
+fn reposition(log: &dyn Log, plan: &Plan, edge: Edge, arguments: &Arguments) -> Result<Exit, Failure> {
+    let moves = reposition::look(log, plan, edge, arguments.source.as_deref()).map_err(|error| failure(&error))?;
+    if moves.is_empty() {
+        print("every committed offset is in range: there is nothing to move\n")?;
+        return Ok(Exit::Done);
+    }
+    let mut text = format!("This moves offsets of the application `{}` that are out of range:\n", plan.name);
+    for Move { input, from, to, .. } in &moves {
+        // Writing to a String cannot fail.
+        let _written = writeln!(text, "  {input}: from {from} to {to}");
+    }
+    text.push_str("What stood between them is not in the results. State and all other offsets stay as they are.\n");
+    print(&text)?;
+    if !arguments.yes && !confirmed()? {
+        note("nothing was changed");
+        return Ok(Exit::Failed);
+    }
+    reposition::perform(log, plan, &moves).map_err(|error| failure(&error))?;
     print("done\n")?;
     Ok(Exit::Done)
 }
@@ -79,7 +128,7 @@ fn failure(error: &Error) -> Failure {
         Error::Store(error) => error.help(),
         Error::Running { .. } => Some("one that was killed leaves the group after its session timeout, 10 s"),
         Error::Log(_) => Some("nothing else was changed; run it again when Kafka answers"),
-        Error::NoSuchStep { .. } => None,
+        Error::NoSuchStep { .. } | Error::NoSuchSource { .. } => None,
     };
     match help {
         Some(help) => Failure::new(error).help(help),

@@ -63,6 +63,9 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// Deletes an empty group with its offsets (`reset`). An absent group is not an error.
     fn delete_group(&self, group: &str) -> Result<(), Error>;
 
+    /// Sets committed offsets of a group that has no members (`reset --offsets`).
+    fn set_offsets(&self, group: &str, offsets: &[OffsetCommit]) -> Result<(), Error>;
+
     /// A client that reads the partitions it is told to.
     fn fetcher(&self, name: &str) -> Result<Box<dyn Fetcher>, Error>;
 

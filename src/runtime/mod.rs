@@ -7,6 +7,7 @@ pub mod group_map;
 pub mod instance;
 pub mod observer;
 pub mod ownership;
+pub mod reposition;
 pub mod reset;
 pub mod restorer;
 pub mod state;

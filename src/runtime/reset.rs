@@ -43,6 +43,8 @@ pub enum Error {
     Store(#[from] store::Error),
     #[error("the application is running ({members} members in its group): stop all instances first")]
     Running { members: usize },
+    #[error("no source is called `{name}`; there are: {}", .known.join(", "))]
+    NoSuchSource { name: String, known: Vec<String> },
     #[error("no step or table `{step}` keeps state; those that do: {}", .known.join(", "))]
     NoSuchStep { step: String, known: Vec<String> },
 }

@@ -463,7 +463,8 @@ impl Worker {
                 task,
                 cause: format!(
                     "{error}: its records were deleted before they were read (the topic's retention is shorter than the \
-                     time this application was away or behind); `sidestream reset` starts anew where `start` says"
+                     time this application was away or behind). To go on without them and keep the state, stop all \
+                     instances and run `sidestream reset --offsets earliest` (or `latest`)"
                 ),
             },
             Next::Wait => Trouble::Park { task, cause: error.to_string() },
@@ -649,7 +650,8 @@ impl Worker {
                 self.park_failing(&cause, turn);
             }
             Trouble::Park { task, cause } => {
-                tracing::warn!(worker, task = %task, reason = cause, "the task is parked");
+                // The coordinator tells it, with the condition that it raises.
+                tracing::debug!(worker, task = %task, reason = cause, "the task is parked");
                 if let Some(owned) = self.tasks.get_mut(&task) {
                     owned.failures = FAILURES_BEFORE_PARKING;
                 }

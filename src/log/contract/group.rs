@@ -140,3 +140,14 @@ pub(super) fn an_empty_group_is_deleted(log: SharedLog, prefix: &str) {
     scene.until("the group is deleted", || scene.log.delete_group(&scene.group).ok());
     assert_eq!(scene.committed(0), None);
 }
+
+pub(super) fn the_offsets_of_an_empty_group_are_set(log: SharedLog, prefix: &str) {
+    let scene = Scene::new(log, prefix);
+    let member = scene.member("a", None);
+    member.group.commit(&scene.offset(3), &member.metadata()).unwrap();
+    assert!(scene.log.set_offsets(&scene.group, &scene.offset(7)).is_err(), "it has a member");
+    assert_eq!(scene.committed(0), Some(Offset(3)));
+    member.membership.close(Leave::Now).unwrap();
+    scene.until("the offsets are set", || scene.log.set_offsets(&scene.group, &scene.offset(7)).ok());
+    assert_eq!(scene.committed(0), Some(Offset(7)));
+}

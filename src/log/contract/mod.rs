@@ -38,6 +38,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("a_static_member_returns_to_its_partitions", group::a_static_member_returns_to_its_partitions),
     ("a_second_process_with_the_instance_id_fences_the_first", group::a_second_process_fences_the_first),
     ("an_empty_group_is_deleted_with_its_offsets", group::an_empty_group_is_deleted),
+    ("the_offsets_of_an_empty_group_are_set_and_of_no_other", group::the_offsets_of_an_empty_group_are_set),
     ("an_offset_out_of_range_fails_its_slot_alone", reading::an_offset_out_of_range_fails_its_slot_alone),
     ("a_missing_topic_is_named", reading::a_missing_topic_is_named),
     ("offsets_are_found_by_time", reading::offsets_are_found_by_time),

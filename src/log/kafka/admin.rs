@@ -13,7 +13,8 @@ use super::native::{Client, Code, NativeError, Topic, group};
 use crate::ids::{Offset, TopicName, TopicPartition};
 use crate::limits;
 use crate::log::{
-    Cleanup, CommittedOffset, Error, GroupDescription, GroupMember, NewTopic, OffsetQuery, TopicDescription,
+    Cleanup, CommittedOffset, Error, GroupDescription, GroupMember, NewTopic, OffsetCommit, OffsetQuery,
+    TopicDescription,
 };
 
 /// The request itself gets less than the whole time, so that its own error comes before ours.
@@ -242,6 +243,17 @@ pub fn committed(client: &Client, partitions: &[TopicPartition]) -> Result<Vec<O
             Ok((entry.offset >= 0).then_some(CommittedOffset { offset: Offset(entry.offset), metadata }))
         })
         .collect()
+}
+
+/// Commits offsets of an empty group, as a client of that group that is no member.
+pub fn set_offsets(client: &Arc<Client>, offsets: &[OffsetCommit]) -> Result<(), Error> {
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    group::commit(client, offsets, WAIT)
+        .map_err(|error| translate(&error, Subject::Cluster, client.problem().as_ref()))?;
+    client.forget_problem();
+    Ok(())
 }
 
 /// Each partition asked for, in that order, with its answer.

@@ -32,8 +32,8 @@ use self::native::group::Member;
 use self::native::{Client, Kind, NativeError};
 use self::producer::{Guarantee, KafkaProducer, Transaction};
 use super::{
-    CommittedOffset, Error, Fetcher, GroupDescription, Log, Membership, MembershipSettings, NewTopic, OffsetQuery,
-    Producer, ProducerSettings, TopicDescription,
+    CommittedOffset, Error, Fetcher, GroupDescription, Log, Membership, MembershipSettings, NewTopic, OffsetCommit,
+    OffsetQuery, Producer, ProducerSettings, TopicDescription,
 };
 use crate::ids::{Offset, TopicName, TopicPartition};
 use crate::limits;
@@ -179,6 +179,11 @@ impl Log for KafkaLog {
 
     fn delete_group(&self, group: &str) -> Result<(), Error> {
         self.ask_group(|admin| admin.delete_group(group))
+    }
+
+    /// Kafka takes a commit without a generation from anybody as long as the group is empty.
+    fn set_offsets(&self, group: &str, offsets: &[OffsetCommit]) -> Result<(), Error> {
+        admin::set_offsets(&self.offset_reader(group)?, offsets)
     }
 
     fn fetcher(&self, name: &str) -> Result<Box<dyn Fetcher>, Error> {

@@ -61,6 +61,7 @@ pub enum Request {
     Offsets,
     DescribeGroup,
     DeleteGroup,
+    SetOffsets,
     /// A commit of offsets outside of a transaction.
     GroupCommit,
     Join,

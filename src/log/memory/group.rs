@@ -65,6 +65,16 @@ impl Groups {
         Ok(())
     }
 
+    /// Of a group without members, which need not exist.
+    pub fn set_offsets(&mut self, group: &str, offsets: &[OffsetCommit]) -> Result<(), Error> {
+        let state = self.get_or_create(group);
+        if !state.members.is_empty() {
+            return Err(Error::StaleGeneration { reason: format!("group `{group}` has members") });
+        }
+        state.commit(offsets);
+        Ok(())
+    }
+
     pub fn end_transaction(&mut self, group: &str, producer: ProducerId, end: End) {
         let Some(state) = self.get_mut(group) else { return };
         let pending = state.pending.remove(&producer).unwrap_or_default();

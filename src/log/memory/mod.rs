@@ -34,8 +34,8 @@ use std::sync::Arc;
 use crate::clock::SharedClock;
 use crate::ids::{Offset, Partition, TopicName, TopicPartition};
 use crate::log::{
-    CommittedOffset, Error, Fetcher, GroupDescription, Log, Membership, MembershipSettings, NewTopic, OffsetQuery,
-    OutgoingRecord, Payload, Producer, ProducerSettings, Record, SharedLog, TopicDescription,
+    CommittedOffset, Error, Fetcher, GroupDescription, Log, Membership, MembershipSettings, NewTopic, OffsetCommit,
+    OffsetQuery, OutgoingRecord, Payload, Producer, ProducerSettings, Record, SharedLog, TopicDescription,
 };
 use faults::{Client, Fault, FaultSource, Request, Step};
 use state::{Shared, Waiting};
@@ -270,6 +270,10 @@ impl Log for MemoryLog {
 
     fn delete_group(&self, group: &str) -> Result<(), Error> {
         self.request(Request::DeleteGroup, |state, _| state.groups.delete(group))
+    }
+
+    fn set_offsets(&self, group: &str, offsets: &[OffsetCommit]) -> Result<(), Error> {
+        self.request(Request::SetOffsets, |state, _| state.groups.set_offsets(group, offsets))
     }
 
     fn fetcher(&self, name: &str) -> Result<Box<dyn Fetcher>, Error> {
