@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(SIDESTREAM_CACHE)/target
 TOPOLOGY ?= topologies/fraud.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit check fmt soak bench
+.PHONY: help setup demo test unit sim check fmt soak bench
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -21,7 +21,10 @@ test: ## Run every test, those on a real Kafka included
 	cargo test --lib --bins --tests
 
 unit: setup ## Run the tests that need no Kafka
-	cargo test --lib --test architecture --test cli --test flow --test flow_tables --test topology_files
+	cargo test --lib --test architecture --test cli --test flow --test flow_tables --test simulation --test topology_files
+
+sim: setup ## Simulate faults from new seeds until one is not survived (SIDESTREAM_SCHEDULES=count for so many)
+	SIDESTREAM_SCHEDULES=$${SIDESTREAM_SCHEDULES:-forever} cargo test --test simulation nights -- --nocapture
 
 check: setup ## Formatting, lints as errors, dependency licences
 	cargo fmt --check

@@ -6,6 +6,7 @@ pub mod decimal;
 pub mod ids;
 pub mod limits;
 pub mod metric;
+pub mod probe;
 pub mod row;
 pub mod schema;
 pub mod value;

@@ -13,6 +13,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("ids", 0),
     ("limits", 0),
     ("metric", 0),
+    ("probe", 0),
     ("row", 0),
     ("schema", 0),
     ("value", 0),

@@ -85,8 +85,9 @@ fn a_reset_application_begins_anew_and_comes_to_the_same_results() {
     }
     assert!(!shop.state_directory().exists());
     eventually("the changelog is gone", PATIENCE, || topic_id(&shop, &changelog).is_none().then_some(()));
-    let inputs: Vec<_> =
-        (0..PARTITIONS).map(|number| TopicPartition::new(TopicName::new(shop.topic("orders")), Partition(number))).collect();
+    let inputs: Vec<_> = (0..PARTITIONS)
+        .map(|number| TopicPartition::new(TopicName::new(shop.topic("orders")), Partition(number)))
+        .collect();
     assert!(shop.kafka.log.committed(&shop.name, &inputs).unwrap().iter().all(Option::is_none));
     assert_eq!(shop.copies().len(), 100, "output topics stay");
 

@@ -12,6 +12,7 @@ use crate::format::internal::{self, Progress};
 use crate::ids::{EventTime, Partition};
 use crate::log::OutgoingRecord;
 use crate::log::partitioner::partition_of;
+use crate::probe::{self, Mark};
 use crate::topology::plan::{Node, RepartitionPlan};
 use crate::value::Value;
 
@@ -163,6 +164,7 @@ pub fn send_watermarks(
     let topic = *state.topic.get_or_insert_with(|| ctx.outbox.topic(&plan.topic));
     let watermark = ctx.watermark_at(node.id);
     for behind in &due {
+        probe::reached(Mark::WatermarkSent);
         let idle = activity == Activity::Idle;
         state.value.clear();
         internal::encode_watermark(Progress { upstream: ctx.partition, watermark, idle }, &mut state.value);

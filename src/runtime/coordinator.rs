@@ -25,6 +25,7 @@ use crate::ids::{Offset, SubTopologyId, TaskId, TopicName, TopicPartition};
 use crate::limits;
 use crate::log::{self, Leave, Membership, MembershipSettings, Next, OwnershipEvent, SharedLog};
 use crate::metric;
+use crate::probe::{self, Mark, Rule};
 use crate::runtime::crew::{Crew, Report};
 use crate::runtime::group_map::{Agreement, agreement};
 use crate::runtime::ownership::Ownership;
@@ -292,6 +293,8 @@ impl Coordinator {
                 let tasks = waiting.into_iter().chain(tasks).collect();
                 self.unchecked = Some(Unchecked { tasks, not_before: Duration::ZERO });
             }
+            OwnershipEvent::Revoked(_) if probe::is_broken(Rule::RevocationIgnored) => {}
+            OwnershipEvent::Lost(_) if probe::is_broken(Rule::LossIgnored) => {}
             OwnershipEvent::Revoked(_) => {
                 self.close(&tasks, Closing::Commit);
                 self.context.ownership.release(&tasks);
@@ -330,6 +333,7 @@ impl Coordinator {
                 let again = self.fenced_at.is_some_and(|at| now.saturating_sub(at) < FENCED_TWICE_WITHIN);
                 self.fenced_at = Some(now);
                 if again {
+                    probe::reached(Mark::InstanceFenced);
                     self.context.view.raise(
                         Condition::InstanceFenced,
                         "",

@@ -178,7 +178,7 @@ impl InlineCrew {
                 Err(Stop { message }) => self.reports.push(Report::Stopped { message }),
             }
         }
-        busy |= !self.restorer.is_idle();
+        busy |= !self.restorer.is_idle() && !self.restorer.is_waiting();
         if let Some(finished) = self.restorer.turn(wait) {
             self.reports.push(Report::Finished(Box::new(finished)));
         }

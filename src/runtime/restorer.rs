@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::ids::TaskId;
 use crate::log::{self, Fetcher};
+use crate::probe::{self, Mark};
 use crate::runtime::view::{Condition, RestoreProgress, TaskState, View};
 use crate::store::WritePressure;
 use crate::task::restore::{self, Awaited, Restoration, Restored, Tools, Turn};
@@ -165,6 +166,7 @@ impl Restorer {
             && let Some(fetcher) = &mut self.fetcher
         {
             self.view.clear(Condition::TaskWaiting, &job.task.to_string());
+            probe::reached(Mark::RestorationCancelled);
             restoration.abandon(&mut **fetcher);
         }
     }

@@ -32,6 +32,7 @@ use crate::limits;
 use crate::log::{self, FetchSlot, Fetched, Fetcher, Next, OffsetCommit, Outcome, ProducerSettings, SharedLog};
 use crate::metric::{self, Counter, Histogram};
 use crate::operator::{Failure, Outbox};
+use crate::probe::{self, Mark, Rule};
 use crate::runtime::ownership::{NotOwner, Ownership};
 use crate::runtime::view::{CommittedCell, Condition, View};
 use crate::store::budget::MemoryBudget;
@@ -266,6 +267,10 @@ impl Worker {
     /// committed will be done again by their next owner.
     pub fn close(&mut self, ids: &[TaskId], how: Closing) -> Turn {
         let mut turn = Turn::default();
+        let dirty = |id: &TaskId| self.tasks.get(id).is_some_and(|owned| owned.task.processed_since_commit() > 0);
+        if how == Closing::Commit && ids.iter().any(dirty) {
+            probe::reached(Mark::CommittedOnRevocation);
+        }
         if how == Closing::Commit
             && ids.iter().any(|id| self.tasks.contains_key(id))
             && let Err(trouble) = self.commit()
@@ -283,7 +288,8 @@ impl Worker {
         if how == Closing::Drop {
             self.epoch = self.settings.ownership.epoch();
             // What the lost tasks wrote is in the open transaction: it must not be committed with the others' work.
-            if uncommitted && self.outbox.in_transaction() {
+            if uncommitted && self.outbox.in_transaction() && !probe::is_broken(Rule::LostTaskStaysInTransaction) {
+                probe::reached(Mark::LostInTransaction);
                 self.abort_and_rollback(&mut turn);
             }
         }
@@ -531,7 +537,13 @@ impl Worker {
         if staged.is_empty() {
             return Ok(());
         }
-        let offsets: Vec<OffsetCommit> = staged.iter().flat_map(|(_, staged)| staged.offsets.clone()).collect();
+        let mut offsets: Vec<OffsetCommit> = staged.iter().flat_map(|(_, staged)| staged.offsets.clone()).collect();
+        if probe::is_broken(Rule::OffsetsOfOneTask) {
+            offsets.truncate(staged[0].1.offsets.len());
+        }
+        if probe::is_broken(Rule::StateBeforeCommit) {
+            let _refused = self.settings.backend.write(self.batch(&mut staged.clone(), &[]));
+        }
         let tasks: Vec<TaskId> = staged.iter().map(|(id, _)| *id).collect();
         self.outbox.begin().map_err(log_trouble)?;
         let producer = self.outbox.producer();
@@ -539,15 +551,21 @@ impl Worker {
             self.settings.ownership.for_commit(&tasks, self.epoch, |group| producer.commit(&offsets, group));
         let ends = match committed {
             Ok(Ok(committed)) => committed,
+            Ok(Err(failure)) if probe::is_broken(Rule::UnknownIsCommitted) && failure.outcome == Outcome::Unknown => {
+                log::Committed::default()
+            }
             Ok(Err(failure)) => return Err(self.commit_failed(&failure)),
             Err(not_owner) => return Err(not_owned(not_owner)),
         };
         self.outbox.ended();
         let partitions = ends.ends.len() + offsets.len();
-        self.settings
-            .backend
-            .write(self.batch(&mut staged, &ends.ends))
-            .map_err(|error| Trouble::Renew { cause: error.to_string() })?;
+        let batch = self.batch(&mut staged, &ends.ends);
+        if !probe::is_broken(Rule::StateNeverWritten) {
+            self.settings.backend.write(batch).map_err(|error| {
+                probe::reached(Mark::StateNotWritten);
+                Trouble::Renew { cause: error.to_string() }
+            })?;
+        }
         for (id, staged) in &staged {
             if let Some(owned) = self.tasks.get_mut(id) {
                 owned.task.committed(staged);
@@ -585,7 +603,8 @@ impl Worker {
             batch.positions.append(&mut staged.positions);
             for (changelog, at, topic_id) in &staged.changelogs {
                 if let Some((_, offset)) = ends.iter().find(|(partition, _)| partition == changelog) {
-                    let (topic_id, offset) = (topic_id.clone(), *offset);
+                    let ahead = if probe::is_broken(Rule::PositionTooHigh) { 2 } else { 0 };
+                    let (topic_id, offset) = (topic_id.clone(), Offset(offset.0 + ahead));
                     batch.positions.push((*at, ChangelogPosition { topic_id, offset, written_at }));
                 }
             }
@@ -613,11 +632,14 @@ impl Worker {
     fn commit_failed(&mut self, failure: &log::CommitFailure) -> Trouble {
         let cause = failure.error.to_string();
         match (failure.outcome, failure.error.next()) {
+            (Outcome::Unknown, _) if probe::is_broken(Rule::UnknownIsAborted) => replay(&failure.error),
             (Outcome::Unknown, _) => {
+                probe::reached(Mark::CommitUnknown);
                 self.meters.unknown.add(1);
                 Trouble::Renew { cause }
             }
             (Outcome::Aborted, Next::RecreateProducer) => {
+                probe::reached(Mark::CommitFenced);
                 self.meters.aborted.add(1);
                 Trouble::Renew { cause }
             }
@@ -625,7 +647,8 @@ impl Worker {
                 self.meters.aborted.add(1);
                 Trouble::Poison { cause }
             }
-            (Outcome::Aborted, _) => {
+            (Outcome::Aborted, next) => {
+                probe::reached(if next == Next::Rejoin { Mark::CommitStale } else { Mark::CommitAborted });
                 self.meters.aborted.add(1);
                 replay(&failure.error)
             }
@@ -644,6 +667,7 @@ impl Worker {
                 self.abort_and_rollback(turn);
             }
             Trouble::Poison { cause } => {
+                probe::reached(Mark::RecordRefused);
                 tracing::warn!(worker, reason = cause, "a record was refused; replaying one by one to find it");
                 self.find_poison();
                 self.abort_and_rollback(turn);
@@ -686,7 +710,10 @@ impl Worker {
                 Some(record) if owned.poisoned == Some(record) => owned.failures += 1,
                 Some(record) => {
                     owned.poisoned = Some(record);
-                    owned.task.set_poison(record.0, record.1);
+                    if !probe::is_broken(Rule::PoisonReplayed) {
+                        probe::reached(Mark::RecordSetAside);
+                        owned.task.set_poison(record.0, record.1);
+                    }
                 }
                 None => owned.failures += 1,
             },
@@ -711,6 +738,7 @@ impl Worker {
     fn park_failing(&mut self, cause: &str, turn: &mut Turn) {
         for (id, owned) in &mut self.tasks {
             if owned.failures >= FAILURES_BEFORE_PARKING && !owned.parked {
+                probe::reached(Mark::TaskParked);
                 owned.parked = true;
                 turn.parked.push((*id, cause.to_owned()));
                 for (partition, _) in owned.task.inputs() {
@@ -731,6 +759,7 @@ impl Worker {
             match self.outbox.producer().abort() {
                 Ok(()) => self.outbox.ended(),
                 Err(error) => {
+                    probe::reached(Mark::AbortFailed);
                     tracing::warn!(worker = self.settings.index, %error, "abort failed");
                     self.renew(&error.to_string(), turn);
                     return;
@@ -777,6 +806,7 @@ impl Worker {
         match make_producer(&self.settings) {
             Ok(producer) => self.outbox.replace_producer(producer),
             Err(error) => {
+                probe::reached(Mark::ProducerMissing);
                 self.needs_producer = true;
                 tracing::warn!(worker = self.settings.index, %error, "no new producer yet");
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::reader::RowReader;
 use crate::ids::{EventTime, Offset, Partition, TopicName, TopicPartition};
 use crate::log::Record;
+use crate::probe::{self, Mark, Rule};
 use crate::row::Origin;
 use crate::schema::Schema;
 use crate::topology::plan::{ReaderKind, SourcePlan};
@@ -125,7 +126,8 @@ impl Input {
 
     /// Takes a fetched record; one that was taken before is dropped.
     pub fn offer(&mut self, record: Record, now: Duration) {
-        if record.offset < self.expected {
+        if record.offset < self.expected && !probe::is_broken(Rule::DuplicateTaken) {
+            probe::reached(Mark::DuplicateDropped);
             tracing::debug!(partition = %self.partition, offset = %record.offset, "duplicate fetch dropped");
             return;
         }

@@ -38,6 +38,7 @@ use crate::log::Record;
 use crate::metric::{self, Counter, Counters};
 use crate::operator::context::{OpenStore, RowPool, Stores};
 use crate::operator::state::NodeState;
+use crate::probe::{self, Rule};
 use crate::row::Origin;
 use crate::store::cache::{Access, Table};
 use crate::store::list::ListTable;
@@ -192,7 +193,9 @@ impl Task {
         let mut stored_time = None;
         if let Some(at) = meta_at {
             backend.get(at, time::KEY, &mut |value| stored_time = value.map(<[u8]>::to_vec))?;
-            if let Some(bytes) = &stored_time {
+            if let Some(bytes) = &stored_time
+                && !probe::is_broken(Rule::TimeForgotten)
+            {
                 time.restore(bytes)?;
             }
         }

@@ -27,6 +27,7 @@ use crate::clock::SharedClock;
 use crate::ids::{Offset, TaskId, TopicPartition};
 use crate::log::{self, CommittedOffset, FetchSlot, Fetched, Fetcher, OffsetQuery, Record, SharedLog};
 use crate::metric::{self, Counter, Counters};
+use crate::probe::{self, Mark, Rule};
 use crate::store::{self, ChangelogPosition, RowWrite, SharedBackend, StorePartition, WriteBatch};
 use crate::task;
 use crate::task::facts::{Facts, OffsetMetadata};
@@ -90,7 +91,7 @@ pub fn decide(local: Option<&ChangelogPosition>, changelog: ChangelogNow<'_>, no
     }
     // Half: the rest is for the restoration itself and for clocks that disagree.
     let trusted_micros = changelog.delete_retention_ms.saturating_mul(1000) / 2;
-    if now.saturating_sub(local.written_at) > trusted_micros {
+    if now.saturating_sub(local.written_at) > trusted_micros && !probe::is_broken(Rule::OldStateTrusted) {
         return full(Distrust::TooOld);
     }
     if local.offset < changelog.start {
@@ -265,7 +266,7 @@ impl Restoration {
         for (index, (&store, changelog)) in sub_topology.stores.iter().zip(changelogs).enumerate() {
             let at = StorePartition { store, partition: task.partition };
             let facts = tools.facts.changelog(store);
-            let end = if facts.is_source {
+            let end = if facts.is_source && !probe::is_broken(Rule::SourceRestoredToEnd) {
                 let source = sub_topology.sources.iter().position(|source| source.topic == facts.topic);
                 // Nothing committed: everything is still to be read as input, and nothing is restored.
                 let read = source.and_then(|source| committed[source].as_ref()).map(|committed| committed.offset);
@@ -289,9 +290,12 @@ impl Restoration {
                 Decision::Tail { from } => (Extent::Tail, *from, local.map_or(now, |local| local.written_at)),
                 Decision::Full { from, why } => {
                     // Also where nothing is recorded: rows without a position are not known to be right.
-                    tools.backend.wipe(at)?;
+                    if !probe::is_broken(Rule::NothingWiped) {
+                        tools.backend.wipe(at)?;
+                    }
                     let name = &*tools.plan.stores[store.index()].name;
                     if *why != Distrust::Nothing {
+                        probe::reached(Mark::Distrusted);
                         tracing::warn!(task = %task, store = name, reason = %why, "local state is not used");
                     }
                     (Extent::Full, *from, now)
@@ -407,7 +411,10 @@ impl Restoration {
                     let store = &mut self.stores[index];
                     let reached = if store.source_rows.is_some() { at.min(store.end) } else { at };
                     store.position = store.position.max(reached);
-                    if at >= store.end {
+                    if at < store.end {
+                        probe::reached(Mark::MarkerLate);
+                    }
+                    if at >= store.end || probe::is_broken(Rule::RestoreStopsAtFirstEnd) {
                         self.finish(index, fetcher)?;
                     }
                 }
@@ -519,6 +526,9 @@ impl Restoration {
             self.tools.backend.write(WriteBatch { rows, positions, inputs: Vec::new() })?;
         }
         store.reading = Reading::Finished;
+        if store.records > 0 {
+            probe::reached(if store.extent == Extent::Full { Mark::RestoredInFull } else { Mark::RestoredTail });
+        }
         let name = &*self.tools.plan.stores[store.at.store.index()].name;
         self.tools.counters.counter(&metric::RESTORATIONS, &[store.extent.name()]).add(1);
         if store.records > 0 {

@@ -14,6 +14,7 @@ use crate::operator::materialize::{self, Operation, Target};
 use crate::operator::repartition::{self, Activity};
 use crate::operator::state::{KeyBuffer, NodeState};
 use crate::operator::{Datum, Failure, Outbox, RecordError, aggregate, deliver, over, reject};
+use crate::probe::{self, Mark, Rule};
 use crate::row::Origin;
 use crate::store::{ChangelogPosition, RowWrite, StorePartition};
 use crate::topology::plan::{Emit, OperatorPlan, ReaderKind};
@@ -33,7 +34,7 @@ pub enum Progress {
 }
 
 /// What a commit of this task writes to the backend, once the transaction has been committed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Staged {
     pub rows: Vec<RowWrite>,
     /// The offsets of all inputs: for the transaction, and for the backend.
@@ -271,7 +272,9 @@ impl Task {
             let source = &self.sub().sources[*source];
             let quiet = now.saturating_sub(input.last_arrival());
             let timeout = source.readers.iter().map(|reader| reader.watermark.idle_timeout).max().unwrap_or_default();
-            if source.repartition.is_none() && !self.time.is_idle(index) && input.is_at_end() && quiet >= timeout {
+            let at_end = input.is_at_end() || probe::is_broken(Rule::IdleWhileUnread);
+            if source.repartition.is_none() && !self.time.is_idle(index) && at_end && quiet >= timeout {
+                probe::reached(Mark::PartitionIdle);
                 self.time.declare_idle(index);
                 changed = true;
             }
@@ -333,7 +336,9 @@ impl Task {
     pub fn flush(&mut self, outbox: &mut Outbox, endpoint: &str, now: Duration) -> Result<Staged, Failure> {
         let sweep = self.sweep_due();
         let mut swept = true;
-        for index in 0..self.nodes.len() {
+        let count = self.nodes.len();
+        for place in 0..count {
+            let index = if probe::is_broken(Rule::FlushedUpstreamLast) { count - 1 - place } else { place };
             swept &= self.with_node(index, outbox, |ctx, operator, node, state| {
                 let mut done = true;
                 if let (true, Some((store, ttl, emit))) = (sweep, materialize::ttl_of(operator)) {
@@ -379,7 +384,7 @@ impl Task {
             .iter()
             .map(|TaskInput { input, .. }| OffsetCommit {
                 partition: input.partition.clone(),
-                offset: input.position(),
+                offset: if probe::is_broken(Rule::FetchedIsCommitted) { input.expected() } else { input.position() },
                 metadata: OffsetMetadata {
                     endpoint: (input.partition == representative).then(|| endpoint.to_owned()),
                     bootstrap_end: input.bootstrapping_to(),
@@ -487,14 +492,19 @@ impl Task {
     pub fn rollback(&mut self) {
         for store in self.stores.open.iter_mut().flatten() {
             match store {
+                _ if probe::is_broken(Rule::RollbackKeepsRows) => {}
                 OpenStore::Table(table) => table.rollback(),
                 OpenStore::List(list) => list.rollback(),
             }
         }
         for input in &mut self.inputs {
-            input.input.rewind(input.committed);
+            let position = input.input.position();
+            let keeps = probe::is_broken(Rule::RollbackKeepsPosition);
+            input.input.rewind(if keeps { position } else { input.committed });
         }
-        self.time = self.committed_time.clone();
+        if !probe::is_broken(Rule::RollbackKeepsTime) {
+            self.time = self.committed_time.clone();
+        }
         self.acted_on = self.time.watermark();
         let (time, holds) = (&self.time, &self.holds);
         let plan = self.plan.clone();

@@ -9,6 +9,7 @@
 //! Stored as one row of the task's meta store, by topic name, so that a changed topology finds what still concerns it.
 
 use crate::ids::{EventTime, TopicName};
+use crate::probe::{self, Rule};
 use crate::store;
 
 /// The key of the row in the meta store.
@@ -146,7 +147,10 @@ impl TaskTime {
                 Progress::Table => None,
                 Progress::Source(reported) => (!reported.idle).then_some(reported.watermark),
                 Progress::Upstream(tasks) => {
-                    let live = tasks.iter().filter(|reported| !reported.idle);
+                    let unheard = |reported: &Reported| reported.watermark == EventTime::MIN;
+                    let ignored =
+                        |reported: &Reported| probe::is_broken(Rule::UnheardUpstreamIgnored) && unheard(reported);
+                    let live = tasks.iter().filter(|reported| !reported.idle && !ignored(reported));
                     live.map(|reported| reported.watermark).min()
                 }
             })

@@ -30,7 +30,7 @@ pub enum Step<'a> {
     /// `Unreachable`, `AnswerLost`. The transactional id, or the producer's name where it has none.
     Init(&'a str),
     /// `Unreachable` (a full queue: it is what a client without a broker has), `Delay`, `Refuse`, `Fence`.
-    Send { producer: &'a str, topic: &'a TopicName, partition: Partition },
+    Send { producer: &'a str, topic: &'a TopicName, partition: Partition, key: Option<&'a [u8]> },
     /// The producer delivers what is queued: in `poll`, where `Unreachable` and `Delay` leave it queued, or in `commit`,
     /// where `Unreachable` fails it.
     ProducerPoll(&'a str),

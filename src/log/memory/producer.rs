@@ -87,7 +87,7 @@ impl MemoryProducer {
     }
 
     /// What strikes this record, if there are faults at all.
-    fn send_fault(&self, topic: TopicHandle, partition: Partition) -> Fault {
+    fn send_fault(&self, topic: TopicHandle, partition: Partition, key: Option<&[u8]>) -> Fault {
         if self.client.is_killed() {
             return Fault::Unreachable;
         }
@@ -95,7 +95,7 @@ impl MemoryProducer {
             return Fault::None;
         }
         let topic = &self.topics[topic.0 as usize].name;
-        self.fault(Step::Send { producer: self.name(), topic, partition })
+        self.fault(Step::Send { producer: self.name(), topic, partition, key })
     }
 
     /// Delivers what is queued, in order.
@@ -254,7 +254,7 @@ impl Producer for MemoryProducer {
             let reason = format!("a batch of {bytes} bytes is larger than the producer's limit, {limit}");
             return Err(Error::RecordRefused { topic: target.name.clone(), reason }.into());
         }
-        match self.send_fault(topic, partition) {
+        match self.send_fault(topic, partition, record.key) {
             // Who waits for room in the queue of a killed client would wait for ever.
             Fault::Unreachable if self.client.is_killed() => return Err(faults::unreachable(&self.client).into()),
             Fault::Unreachable => return Err(SendFailure::QueueFull),
