@@ -8,6 +8,8 @@ mod harness;
 use harness::{Flow, START, events};
 use serde_json::{Value, json};
 use sidestream::ids::TopicName;
+use sidestream::log::memory::faults::{Fault, Step};
+use sidestream::runtime::view::Condition;
 
 #[test]
 fn a_record_is_filtered_projected_and_written() {
@@ -443,4 +445,57 @@ fn log_of(act: impl FnOnce()) -> String {
         tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false).with_writer(writer).finish();
     tracing::subscriber::with_default(subscriber, act);
     std::fs::read_to_string(file.path()).unwrap()
+}
+
+/// Two streams, of which the one with the smaller times goes idle: the window closes without any record.
+const CLOSED_BY_TIME: &str = r"
+  others:
+    topic: others
+    key: {name: user, type: STRING}
+    format: json
+    columns: {item: STRING, value: BIGINT, at: TIMESTAMP}
+    timestamp: at
+steps:
+  windows:
+    from: [events, others]
+    window: {type: tumbling, size: 10s}
+    group_by: user
+    aggregate: {n: COUNT(*)}
+    emit: final
+    to: windows
+";
+
+/// `refusals`: how often the output topic refuses what the closed window leads to.
+fn closed_by_time(refusals: usize) -> Flow {
+    let mut flow = events(CLOSED_BY_TIME);
+    flow.send("others", "u", json!({"item": "a", "value": 1, "at": START}));
+    flow.settle();
+    flow.wait(20_000);
+    flow.send("events", "u", json!({"item": "a", "value": 1, "at": START + 3_600_000}));
+    flow.settle();
+    assert_eq!(flow.read("windows").len(), 0);
+    let mut left = refusals;
+    flow.log.set_faults(Some(Box::new(move |point| match point.step {
+        Step::Send { topic, .. } if topic.as_str() == "windows" && left > 0 => {
+            left -= 1;
+            Fault::Refuse
+        }
+        _ => Fault::None,
+    })));
+    flow.wait(40_000);
+    flow
+}
+
+#[test]
+fn what_time_alone_leads_to_is_tried_again_when_it_is_refused() {
+    let flow = closed_by_time(1);
+    assert_eq!(flow.read("windows").len(), 1);
+    assert!(!flow.holds(Condition::TaskParked));
+}
+
+#[test]
+fn a_task_whose_windows_are_refused_with_no_record_to_blame_is_parked() {
+    let flow = closed_by_time(usize::MAX);
+    assert_eq!(flow.read("windows").len(), 0);
+    assert!(flow.holds(Condition::TaskParked));
 }

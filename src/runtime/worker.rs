@@ -361,7 +361,7 @@ impl Worker {
                     owned.waiting_until = Some(until.unwrap_or(Duration::MAX));
                 }
             }
-            // What time alone leads to waits while a refused record is looked for.
+            // While a refused record is looked for, what time alone leads to comes when no record does.
             if limit > 1 {
                 busy |= owned.task.tick(outbox, began).map_err(trouble)?;
             }
@@ -372,6 +372,12 @@ impl Worker {
             // One record at a time while a refused one is looked for.
             if limit == 1 && owned.task.processed_since_commit() > 0 {
                 break;
+            }
+        }
+        if limit == 1 && since_commit == 0 {
+            self.committing = self.only_task_to_commit();
+            if let Some(owned) = self.committing.and_then(|task| self.tasks.get_mut(&task)) {
+                busy |= owned.task.tick(&mut self.outbox, began).map_err(trouble)?;
             }
         }
         self.throttle()?;
@@ -726,10 +732,11 @@ impl Worker {
             }
         }
         if self.cautious.is_empty() && self.committing.is_none() {
-            // Nothing was processed and nobody is known to have written: commit task by task to find who it is.
+            // Nothing was processed and nobody is known to have written: let time pass for, and commit, one task after the
+            // other to find who it is. Each is done with its next commit, whether it gets another record or not.
             for owned in self.tasks.values() {
                 for (input, (partition, _)) in owned.task.inputs().enumerate() {
-                    self.cautious.insert(partition.clone(), owned.task.position(input).next());
+                    self.cautious.insert(partition.clone(), owned.task.position(input));
                 }
             }
         }

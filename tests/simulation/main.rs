@@ -4,7 +4,7 @@
 //! alone and tells its story. `SIDESTREAM_SCHEDULES=<count>` or `SIDESTREAM_SCHEDULES=forever` (`make sim`) runs others,
 //! from seeds that differ each time.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #![expect(clippy::disallowed_methods, reason = "how long the simulation itself takes")]
 
 mod night;

@@ -231,7 +231,7 @@ fn rows_of(table: &str, owners: &[Owner]) -> Result<Vec<String>, String> {
             .map_err(|error| format!("table {table}: {error}"))?;
         let large = plan.schema.columns().iter().position(|column| &*column.name == "large");
         rows.extend(found.into_iter().map(|row| {
-            let mut columns = row.row.to_vec();
+            let mut columns = row.row.clone();
             if let Some(large) = large {
                 columns.remove(large);
             }

@@ -11,7 +11,7 @@ use sidestream::log::memory::MemoryLog;
 use sidestream::log::partitioner::partition_of;
 use sidestream::log::{Cleanup, Log, NewTopic, OutgoingRecord};
 use sidestream::runtime::topics::TopicSettings;
-use sidestream::runtime::view::Phase;
+use sidestream::runtime::view::{Condition, Phase};
 use sidestream::runtime::{Instance, InstanceSettings, Lifetime, View};
 use sidestream::store::budget::{MemoryBudget, StateOnDisk};
 use sidestream::store::memory::Memory;
@@ -96,6 +96,10 @@ impl Flow {
             self.instance.turn().unwrap();
             self.clock.advance(Duration::from_millis(20));
         }
+    }
+
+    pub fn holds(&self, condition: Condition) -> bool {
+        self.instance.view().holds(condition)
     }
 
     pub fn send(&self, topic: &str, key: &str, value: Value) {
