@@ -6,7 +6,7 @@
 use std::any::TypeId;
 use std::ops::Range;
 
-use sqlparser::ast::{Expr, SelectItem, Spanned};
+use sqlparser::ast::{Expr, SelectItem, Spanned, UnaryOperator};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -54,6 +54,23 @@ impl Dialect for SidestreamDialect {
 
     fn is_custom_operator_part(&self, ch: char) -> bool {
         self.0.is_custom_operator_part(ch)
+    }
+
+    /// A sign binds more tightly than any operator but `::` and access: -2 ^ 2 is 4, as in PostgreSQL. sqlparser puts it below
+    /// multiplication.
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let op = match parser.peek_token_ref().token {
+            Token::Minus => UnaryOperator::Minus,
+            Token::Plus => UnaryOperator::Plus,
+            _ => return None,
+        };
+        parser.advance_token();
+        let operand = parser.parse_subexpr(self.prec_value(Precedence::AtTz));
+        Some(operand.map(|expr| Expr::UnaryOp { op, expr: Box::new(expr) }))
+    }
+
+    fn supports_bitwise_shift_operators(&self) -> bool {
+        true
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {

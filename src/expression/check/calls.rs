@@ -12,7 +12,7 @@ use crate::expression::functions::{self, Body, Function, Pattern, Signature, Spe
 use crate::expression::suggest::did_you_mean;
 use crate::expression::types::{self, is_number, with_article};
 use crate::schema::Type;
-use crate::value::Decimal;
+use crate::value::{Decimal, Value};
 
 impl Checker<'_> {
     pub(super) fn function(&mut self, call: &ast::Function, span: Range<usize>) -> Option<Typed> {
@@ -91,7 +91,17 @@ impl Checker<'_> {
         }
         match function.body {
             Body::Special(special) => self.special(special, name, arguments, span),
-            Body::Strict(_) | Body::Lenient(_) => self.plain(signature, function, arguments, span),
+            Body::Strict(_) | Body::Lenient(_) => {
+                let scale = scale_left(name, &arguments);
+                let result = self.plain(signature, function, arguments, span.clone())?;
+                match (&result.ty, scale) {
+                    (Type::Decimal { precision, scale: full }, Some(scale)) if scale < *full => {
+                        let ty = Type::Decimal { precision: precision - (full - scale), scale };
+                        self.cast_to(result, &ty, false, span)
+                    }
+                    _ => Some(result),
+                }
+            }
         }
     }
 
@@ -255,6 +265,24 @@ impl Checker<'_> {
             return self.problem(zone.span, message, Some("write a name like 'Europe/Berlin', or '+02:00'".into()));
         }
         Some(zone)
+    }
+}
+
+/// The digits after the point that a rounded DECIMAL has left, where that is known: as many as PostgreSQL shows.
+fn scale_left(name: &str, arguments: &[Typed]) -> Option<u8> {
+    let whole = matches!(name, "CEIL" | "CEILING" | "FLOOR");
+    let dropping = matches!(name, "ROUND" | "TRUNC");
+    match arguments {
+        [_] if whole || dropping => Some(0),
+        [_, digits] if dropping => {
+            let digits = match digits.node {
+                Node::Literal(Value::Int(digits)) => i64::from(digits),
+                Node::Literal(Value::Bigint(digits)) => digits,
+                _ => return None,
+            };
+            Some(u8::try_from(digits.max(0)).unwrap_or(u8::MAX))
+        }
+        _ => None,
     }
 }
 

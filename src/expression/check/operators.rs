@@ -80,12 +80,18 @@ impl Checker<'_> {
             BinaryOperator::LongArrow => self.call_checked("->>", vec![left, right], span),
             BinaryOperator::HashArrow => self.call_checked("#>", vec![left, right], span),
             BinaryOperator::HashLongArrow => self.call_checked("#>>", vec![left, right], span),
+            BinaryOperator::BitwiseOr | BinaryOperator::BitwiseAnd if are_integers(&left, &right) => {
+                self.call_checked(if *op == BinaryOperator::BitwiseOr { "|" } else { "&" }, vec![left, right], span)
+            }
+            BinaryOperator::PGBitwiseXor => self.call_checked("#", vec![left, right], span),
+            BinaryOperator::PGBitwiseShiftLeft => self.call_checked("<<", vec![left, right], span),
+            BinaryOperator::PGBitwiseShiftRight => self.call_checked(">>", vec![left, right], span),
             BinaryOperator::BitwiseOr | BinaryOperator::BitwiseAnd => {
                 let help = match op {
                     BinaryOperator::BitwiseOr => "texts are joined with `||`, conditions with OR",
                     _ => "conditions are joined with AND",
                 };
-                self.problem(span, format!("`{op}` is not part of the language"), Some(help.to_owned()))
+                self.problem(span, format!("`{op}` takes whole numbers"), Some(help.to_owned()))
             }
             _ => self.problem(span, format!("`{op}` is not part of the language"), None),
         }
@@ -162,6 +168,7 @@ impl Checker<'_> {
                     }
                 }
             }
+            UnaryOperator::BitwiseNot => self.call("~", &[expr], span),
             UnaryOperator::BangNot => {
                 self.problem(span, "`!` is not part of the language", Some("write NOT".to_owned()))
             }
@@ -508,7 +515,12 @@ fn literals<T: std::hash::Hash + Eq>(
         .collect()
 }
 
-pub fn comparison(op: &BinaryOperator) -> Option<Comparison> {
+pub fn are_integers(left: &Typed, right: &Typed) -> bool {
+    let fits = |value: &Typed| is_integer(&value.ty) || value.ty == Type::Null;
+    fits(left) && fits(right)
+}
+
+fn comparison(op: &BinaryOperator) -> Option<Comparison> {
     Some(match op {
         BinaryOperator::Eq => Comparison::Equal,
         BinaryOperator::NotEq => Comparison::NotEqual,

@@ -116,7 +116,7 @@ fn drop_digits(function: &'static str, arguments: &[&Value], how: Drop) -> Eval<
 fn double_digits(x: f64, digits: i64, how: Drop) -> f64 {
     if digits == 0 {
         return match how {
-            Drop::Rounding => x.round(),
+            Drop::Rounding => x.round_ties_even(),
             Drop::Cutting => x.trunc(),
         };
     }
@@ -148,6 +148,51 @@ fn decimal_digits(x: Decimal, digits: i64, how: Drop) -> Option<Decimal> {
     };
     let unscaled = (whole + up).checked_mul(unit)?;
     Decimal::new(unscaled, x.scale).rescaled(x.scale)
+}
+
+fn bits(arguments: &[&Value], int: impl Fn(i32, i32) -> i32, bigint: impl Fn(i64, i64) -> i64) -> Eval<Value> {
+    match arguments {
+        [Value::Int(a), Value::Int(b)] => Ok(Value::Int(int(*a, *b))),
+        [Value::Bigint(a), Value::Bigint(b)] => Ok(Value::Bigint(bigint(*a, *b))),
+        _ => misuse("bits"),
+    }
+}
+
+pub fn bit_and(arguments: &[&Value]) -> Eval<Value> {
+    bits(arguments, |a, b| a & b, |a, b| a & b)
+}
+
+pub fn bit_or(arguments: &[&Value]) -> Eval<Value> {
+    bits(arguments, |a, b| a | b, |a, b| a | b)
+}
+
+pub fn bit_xor(arguments: &[&Value]) -> Eval<Value> {
+    bits(arguments, |a, b| a ^ b, |a, b| a ^ b)
+}
+
+pub fn bit_not(arguments: &[&Value]) -> Eval<Value> {
+    match arguments {
+        [Value::Int(x)] => Ok(Value::Int(!x)),
+        [Value::Bigint(x)] => Ok(Value::Bigint(!x)),
+        _ => misuse("~"),
+    }
+}
+
+/// As PostgreSQL on common machines: by `n` modulo the width.
+fn shifted(arguments: &[&Value], int: impl Fn(i32, u32) -> i32, bigint: impl Fn(i64, u32) -> i64) -> Eval<Value> {
+    match arguments {
+        [Value::Int(x), Value::Int(n)] => Ok(Value::Int(int(*x, n.cast_unsigned()))),
+        [Value::Bigint(x), Value::Int(n)] => Ok(Value::Bigint(bigint(*x, n.cast_unsigned()))),
+        _ => misuse("shift"),
+    }
+}
+
+pub fn shift_left(arguments: &[&Value]) -> Eval<Value> {
+    shifted(arguments, i32::wrapping_shl, i64::wrapping_shl)
+}
+
+pub fn shift_right(arguments: &[&Value]) -> Eval<Value> {
+    shifted(arguments, i32::wrapping_shr, i64::wrapping_shr)
 }
 
 pub fn modulo(arguments: &[&Value]) -> Eval<Value> {

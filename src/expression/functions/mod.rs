@@ -140,7 +140,7 @@ functions! {
         "CEIL(x NUMBER) -> NUMBER", "The next whole number above.", Strict(math::ceil);
         "CEILING(x NUMBER) -> NUMBER", "As CEIL.", Strict(math::ceil);
         "FLOOR(x NUMBER) -> NUMBER", "The next whole number below.", Strict(math::floor);
-        "ROUND(x NUMBER [, digits BIGINT]) -> NUMBER", "To digits after the point, halves away from zero.", Strict(math::round);
+        "ROUND(x NUMBER [, digits BIGINT]) -> NUMBER", "To digits after the point, halves away from zero; of DOUBLE without digits to the even neighbour.", Strict(math::round);
         "TRUNC(x NUMBER [, digits BIGINT]) -> NUMBER", "Cut to digits after the point.", Strict(math::trunc);
         "MOD(x INT, y INT) -> INT", "Remainder with the sign of x, as x % y.", Strict(math::modulo);
         "MOD(x BIGINT, y BIGINT) -> BIGINT", "Remainder with the sign of x, as x % y.", Strict(math::modulo);
@@ -241,6 +241,18 @@ functions! {
         "RANDOM_UUID() -> STRING", "A random UUID, version 4.", Strict(random::uuid);
     }
     Operator {
+        "&(a INT, b INT) -> INT", "Bits that both have.", Strict(math::bit_and);
+        "&(a BIGINT, b BIGINT) -> BIGINT", "Bits that both have.", Strict(math::bit_and);
+        "|(a INT, b INT) -> INT", "Bits that either has.", Strict(math::bit_or);
+        "|(a BIGINT, b BIGINT) -> BIGINT", "Bits that either has.", Strict(math::bit_or);
+        "#(a INT, b INT) -> INT", "Bits that one of them has.", Strict(math::bit_xor);
+        "#(a BIGINT, b BIGINT) -> BIGINT", "Bits that one of them has.", Strict(math::bit_xor);
+        "<<(a INT, b INT) -> INT", "Bits moved to the left.", Strict(math::shift_left);
+        "<<(a BIGINT, b INT) -> BIGINT", "Bits moved to the left.", Strict(math::shift_left);
+        ">>(a INT, b INT) -> INT", "Bits moved to the right; the sign stays.", Strict(math::shift_right);
+        ">>(a BIGINT, b INT) -> BIGINT", "Bits moved to the right; the sign stays.", Strict(math::shift_right);
+        "~(a INT) -> INT", "All bits the other way round.", Strict(math::bit_not);
+        "~(a BIGINT) -> BIGINT", "All bits the other way round.", Strict(math::bit_not);
         "->(json JSON, name STRING) -> JSON or NULL", "json -> 'name': an object's field.", Strict(json::field);
         "->(json JSON, index BIGINT) -> JSON or NULL", "json -> 0: an array's element, from 0, from the end if negative.", Strict(json::element);
         "->>(json JSON, name STRING) -> STRING or NULL", "json ->> 'name': an object's field as text.", Strict(json::field_text);
