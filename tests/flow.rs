@@ -146,6 +146,22 @@ steps:
 }
 
 #[test]
+fn the_one_group_of_everything_has_a_key_of_its_own() {
+    let mut flow = events(
+        r"
+steps:
+  overall: {from: events, group_by: [], aggregate: {n: COUNT(*), total: SUM(value)}, to: {topic: out, where: total < 5}}
+",
+    );
+    for value in [1, 2, 9] {
+        flow.send("events", "u1", json!({"value": value, "at": START}));
+        flow.settle();
+    }
+    let row = |n: i64, total: i64| ("{}".to_owned(), json!({"n": n, "total": total}));
+    assert_eq!(flow.read("out"), [row(1, 1), row(2, 3), ("{}".to_owned(), Value::Null)], "in one partition, in order");
+}
+
+#[test]
 fn over_without_a_bound_answers_over_all_records_up_to_each() {
     for frame in ["range: unbounded", "rows: unbounded"] {
         let mut flow = events(&format!(

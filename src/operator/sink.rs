@@ -91,7 +91,7 @@ fn encode_key(ctx: &Context<'_>, rule: &SinkRule, state: &mut SinkRuleState, row
     state.key.clear();
     if rule.key_passthrough {
         state.key.extend_from_slice(ctx.origin.key.as_deref().unwrap_or_default());
-    } else if !rule.key.is_empty() {
+    } else {
         state.key_values.clear();
         project::evaluate(&rule.key, row, ctx.origin, &mut state.key_values)?;
         state.key_encoder.encode(&state.key_values, &mut state.key)?;
@@ -147,7 +147,7 @@ fn write(
 }
 
 fn has_key(ctx: &Context<'_>, rule: &SinkRule) -> bool {
-    if rule.key_passthrough { ctx.origin.key.is_some() } else { !rule.key.is_empty() }
+    !rule.key_passthrough || ctx.origin.key.is_some()
 }
 
 fn headers(ctx: &Context<'_>, rule: &SinkRule, row: &[Value]) -> Result<Vec<Header>, Failure> {

@@ -394,7 +394,8 @@ pub struct SinkRule {
     pub topic: TopicName,
     pub condition: Option<Expression>,
     pub otherwise: bool,
-    /// Output key columns over the input row, with their names and types; empty = no key.
+    /// Output key columns over the input row, with their names and types. None for the one group of `group_by: []`, whose
+    /// key is `{}`.
     pub key: Vec<Expression>,
     pub key_schema: Schema,
     pub key_format: Format,
