@@ -35,8 +35,13 @@ use crate::task::source_rows::SourceRows;
 use crate::topology::Plan;
 use crate::topology::plan::{ReaderKind, Start};
 
-/// How many fetched events are taken at once.
+/// How many fetched events are taken in a turn.
 const FETCH_LIMIT: usize = 4096;
+/// How many bytes are taken in a turn, by the size of the records before: between two turns others may go first. Where
+/// records grow all of a sudden, what the fetcher holds (`limits::FETCH_QUEUE_BYTES`) is the bound.
+const TURN_BYTES: usize = 1 << 20;
+/// What records are taken for before any has been seen.
+const UNSEEN_RECORD_BYTES: usize = 64 << 10;
 /// Rows are written when they have grown to this.
 const BATCH_BYTES: usize = 1 << 20;
 /// A full restoration records how far it has come each time that it has written this much.
@@ -195,6 +200,8 @@ pub struct Restoration {
     restored: Restored,
     stores: Vec<StoreRestoration>,
     fetched: Vec<Fetched>,
+    /// The mean of the records that were fetched last.
+    record_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -328,7 +335,7 @@ impl Restoration {
             });
         }
         let began = tools.clock.monotonic();
-        Ok(Self { task, tools, began, restored, stores, fetched: Vec::new() })
+        Ok(Self { task, tools, began, restored, stores, fetched: Vec::new(), record_bytes: UNSEEN_RECORD_BYTES })
     }
 
     pub fn task(&self) -> TaskId {
@@ -356,8 +363,9 @@ impl Restoration {
         Some(Awaited { changelog: store.changelog.clone(), position: store.position, end: store.end })
     }
 
-    /// Steps 4 and 5: reads and applies what has arrived, waiting up to `wait` for it. The fetcher is this
-    /// restoration's alone until it is done or given up with [`Restoration::abandon`].
+    /// Steps 4 and 5: reads and applies what has arrived, waiting up to `wait` for it, up to [`FETCH_LIMIT`] events and
+    /// about [`TURN_BYTES`]. The fetcher is this restoration's alone until it is done or given up with
+    /// [`Restoration::abandon`].
     pub fn turn(&mut self, fetcher: &mut dyn Fetcher, wait: Duration) -> Result<Turn, Error> {
         for index in 0..self.stores.len() {
             if self.stores[index].reading == Reading::NotYet {
@@ -368,12 +376,10 @@ impl Restoration {
             return Ok(Turn::Done(self.restored.clone()));
         }
         let mut fetched = std::mem::take(&mut self.fetched);
-        let outcome = fetcher.fetch(&mut fetched, FETCH_LIMIT, wait).map_err(Error::from);
-        let handled = fetched.len();
-        let outcome = outcome.and_then(|()| self.apply_all(&mut fetched, fetcher));
+        let outcome = self.fetch_and_apply(&mut fetched, fetcher, wait);
         fetched.clear();
         self.fetched = fetched;
-        outcome?;
+        let handled = outcome?;
         if self.stores.iter().all(|store| store.reading == Reading::Finished) {
             tracing::debug!(task = %self.task, records = self.progress().records, "task restored");
             return Ok(Turn::Done(self.restored.clone()));
@@ -400,6 +406,39 @@ impl Restoration {
         fetcher.assign(slot(index), &store.changelog, store.position)?;
         store.reading = Reading::Assigned;
         Ok(())
+    }
+
+    /// The share of a turn. Returns how many events there were.
+    fn fetch_and_apply(
+        &mut self,
+        fetched: &mut Vec<Fetched>,
+        fetcher: &mut dyn Fetcher,
+        mut wait: Duration,
+    ) -> Result<usize, Error> {
+        let (mut handled, mut bytes) = (0, 0);
+        while handled < FETCH_LIMIT && bytes < TURN_BYTES {
+            let room = (TURN_BYTES - bytes) / self.record_bytes;
+            let limit = room.clamp(1, FETCH_LIMIT - handled);
+            fetcher.fetch(fetched, limit, wait)?;
+            let count = fetched.len();
+            let sizes = fetched.iter().filter_map(|event| match event {
+                Fetched::Record(_, record) => Some(record.size()),
+                Fetched::End(..) | Fetched::Failed(..) => None,
+            });
+            let (records, size) = sizes.fold((0, 0), |(records, size), one| (records + 1, size + one));
+            if let Some(mean) = size.checked_div(records) {
+                self.record_bytes = mean.max(1);
+            }
+            handled += count;
+            bytes += size;
+            self.apply_all(fetched, fetcher)?;
+            if count < limit {
+                break;
+            }
+            wait = Duration::ZERO;
+        }
+        self.write_pending()?;
+        Ok(handled)
     }
 
     fn apply_all(&mut self, fetched: &mut Vec<Fetched>, fetcher: &mut dyn Fetcher) -> Result<(), Error> {
@@ -429,6 +468,10 @@ impl Restoration {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn write_pending(&mut self) -> Result<(), Error> {
         for index in 0..self.stores.len() {
             if self.stores[index].reading == Reading::Assigned && !self.stores[index].pending.is_empty() {
                 self.write(index)?;

@@ -146,6 +146,42 @@ fn a_fresh_machine_restores_in_full_and_the_next_time_only_the_tail() {
     assert_eq!(bench.position().unwrap().offset, Offset(5));
 }
 
+/// Others go first where they have to, and the memory for it stays small.
+#[test]
+fn a_turn_takes_a_bounded_share_of_large_records_and_many_small_ones() {
+    const KIB: u64 = 1024;
+    let bench = Bench::new(Cleanup::Delete);
+    let large = "x".repeat(256 * 1024);
+    for number in 0..64 {
+        bench.change(&format!("{number}"), Some(&large));
+    }
+    let shares = |bench: &Bench| {
+        let mut restoration = bench.begin().unwrap();
+        let mut fetcher = bench.world.log.fetcher("restore").unwrap();
+        let (mut shares, mut before) = (Vec::new(), 0);
+        for _ in 0..100 {
+            let done = matches!(restoration.turn(&mut *fetcher, Duration::ZERO).unwrap(), Turn::Done(_));
+            let progress = restoration.progress();
+            shares.push((progress.records, progress.bytes - before));
+            before = progress.bytes;
+            if done {
+                return shares;
+            }
+        }
+        panic!("it did not end: {shares:?}");
+    };
+    let first = shares(&bench);
+    assert!(first[0].1 <= 5 * 1024 * KIB, "before any record has been seen: {first:?}");
+    assert!(first[1..].iter().all(|(_, bytes)| *bytes <= 1280 * KIB), "{first:?}");
+    assert_eq!(bench.restored("full"), 64);
+
+    for number in 0..4_000 {
+        bench.change(&format!("small {number}"), Some("x"));
+    }
+    let second = shares(&bench);
+    assert_eq!(second[0].0, 4_000, "{second:?}");
+}
+
 #[test]
 fn rows_without_a_position_are_wiped() {
     let bench = Bench::new(Cleanup::Delete);
