@@ -10,6 +10,7 @@
 //! - What reads state runs on blocking threads, never on those that accept connections.
 
 pub mod answer;
+mod connection;
 mod forward;
 mod guard;
 mod info;

@@ -12,6 +12,8 @@ use axum::Router;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
+use super::connection::{IDLE_TIMEOUT, PatientListener};
+
 /// Threads that accept and parse; what blocks on state runs on [`BLOCKING_THREADS`] others.
 const THREADS: usize = 2;
 const BLOCKING_THREADS: usize = 16;
@@ -75,6 +77,10 @@ impl Listening {
 
     /// Answers from now on.
     pub fn serve(self, router: Router) -> Result<Server, Error> {
+        self.serve_with(router, IDLE_TIMEOUT)
+    }
+
+    fn serve_with(self, router: Router, idle_timeout: Duration) -> Result<Server, Error> {
         let started = |source| Error::Start { source };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -87,6 +93,7 @@ impl Listening {
             let _context = runtime.enter();
             tokio::net::TcpListener::from_std(self.listener).map_err(started)?
         };
+        let listener = PatientListener { listener, idle_timeout };
         let (stop, stopped) = oneshot::channel::<()>();
         let (finished, done) = std::sync::mpsc::channel();
         runtime.spawn(async move {
@@ -139,6 +146,7 @@ impl Drop for Server {
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;
+    use std::time::Duration;
 
     use axum::Router;
     use axum::routing::get;
@@ -157,6 +165,28 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("here"), "{answer}");
         drop(server);
         assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    }
+
+    #[test]
+    fn a_client_that_sends_half_a_request_is_not_waited_for() {
+        let idle = Duration::from_secs(2);
+        let router = Router::new().route("/", get(|| async { "here" }));
+        let server = Listening::bind("127.0.0.1:0").unwrap().serve_with(router, idle).unwrap();
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        // Whole requests come and go on one connection for as long as they do.
+        let mut answer = [0; 1024];
+        for _ in 0..3 {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            let length = stream.read(&mut answer).unwrap();
+            assert!(answer[..length].ends_with(b"here"));
+        }
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: lo").unwrap();
+        let mut rest = Vec::new();
+        let ended = stream.read_to_end(&mut rest);
+        let is_cut = ended.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+        assert!(is_cut || ended.is_ok(), "{ended:?}");
+        assert!(!rest.ends_with(b"here"));
     }
 
     #[test]
