@@ -34,7 +34,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use aggregate::{AggregateSet, KeptRow, OverSet, Retraction};
+pub use aggregate::{AggregateSet, KeptRow, OverSet, Retraction, check_aggregate_syntax};
 pub use join::{JoinCondition, compile_join};
 pub use select::{SelectItem, compile_select};
 pub use type_syntax::{parse_columns, parse_type};
@@ -235,6 +235,16 @@ fn compile_as(
         Some(typed) if checker.problems.is_empty() => Ok(Expression::new(typed, checker.volatile, text)),
         _ => Err(checker.into_problems()),
     }
+}
+
+/// What is wrong with an expression whatever columns there are.
+pub fn check_syntax(text: &str) -> Vec<Problem> {
+    parse::expression(parse::Source::new(text)).err().unwrap_or_default()
+}
+
+/// What is wrong with a select list whatever columns there are.
+pub fn check_select_syntax(text: &str) -> Vec<Problem> {
+    parse::select_list(parse::Source::new(text)).err().unwrap_or_default()
 }
 
 /// Starts this thread's random generator anew: the same seed gives the same `RANDOM_*` values.

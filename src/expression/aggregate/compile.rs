@@ -7,7 +7,7 @@ use sqlparser::ast::{self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments
 use super::call::{Call, End, Kind};
 use super::{AggregateSet, Retraction};
 use crate::expression::check::{Checker, Typed};
-use crate::expression::parse;
+use crate::expression::parse::{self, Source};
 use crate::expression::suggest::did_you_mean;
 use crate::expression::types::with_article;
 use crate::expression::{Expression, Problem, Scope};
@@ -120,6 +120,19 @@ pub fn aggregate(text: &str, scope: &Scope, retraction: Retraction) -> Result<Pa
     }
 }
 
+/// What is wrong with a call whatever columns there are: its syntax, and which function it names.
+pub fn check_aggregate_syntax(text: &str) -> Vec<Problem> {
+    let scope = Scope::default();
+    let mut checker = Checker::new(text, &scope);
+    match parse::expression(checker.source) {
+        Err(problems) => problems,
+        Ok(syntax) => {
+            let known = Compiler { checker: &mut checker, text, retraction: Retraction::Never }.function(&syntax);
+            if known.is_some() { Vec::new() } else { checker.into_problems() }
+        }
+    }
+}
+
 struct Compiler<'c, 'a> {
     checker: &'c mut Checker<'a>,
     text: &'a str,
@@ -127,7 +140,8 @@ struct Compiler<'c, 'a> {
 }
 
 impl Compiler<'_, '_> {
-    fn call(&mut self, syntax: &Expr) -> Option<Parsed> {
+    /// The function that is called, one that there is, with its name in capitals and where that stands.
+    fn function<'e>(&mut self, syntax: &'e Expr) -> Option<(&'e ast::Function, String, Range<usize>)> {
         let span = self.checker.source.of(syntax);
         let Expr::Function(function) = syntax else {
             let help = "put one aggregate per name here, and compute with the names in `select:` or `having:`";
@@ -145,6 +159,12 @@ impl Compiler<'_, '_> {
                 .unwrap_or_else(|| format!("there are {}", SUPPORTED.join(" ")));
             return self.checker.problem(name_span, format!("unknown aggregate `{}`", function.name), Some(help));
         }
+        Some((function, name, name_span))
+    }
+
+    fn call(&mut self, syntax: &Expr) -> Option<Parsed> {
+        let span = self.checker.source.of(syntax);
+        let (function, name, name_span) = self.function(syntax)?;
         let FunctionArguments::List(list) = &function.args else {
             return self.checker.problem(span, format!("{name} needs its brackets: {name}(...)"), None);
         };
@@ -161,8 +181,8 @@ impl Compiler<'_, '_> {
         }
         let filter = match &function.filter {
             Some(filter) => {
-                let filter = self.checker.boolean(filter);
-                Some(self.expression(filter))
+                let typed = self.checker.boolean(filter);
+                Some(self.expression(typed, filter))
             }
             None => None,
         };
@@ -180,9 +200,14 @@ impl Compiler<'_, '_> {
         Some(Parsed::Aggregate(Call { filter, ..call? }))
     }
 
-    fn expression(&self, typed: Option<Typed>) -> Option<Expression> {
+    /// With the text that it has in the call, where that is all of it: the parser knows the places of some forms in part
+    /// only (of `CAST(a AS DOUBLE)` it is `a`). What is kept for `over` is named by it, so that one text must not stand
+    /// for two expressions.
+    fn expression(&self, typed: Option<Typed>, syntax: &Expr) -> Option<Expression> {
         let typed = typed?;
-        let text = self.text.get(typed.span.clone()).unwrap_or(self.text).to_owned();
+        let cut = self.text.get(typed.span.clone()).unwrap_or(self.text);
+        let is_whole = parse::expression(Source::new(cut)).is_ok_and(|parsed| parsed == *syntax);
+        let text = if is_whole { cut.to_owned() } else { syntax.to_string() };
         Some(Expression::new(typed, self.checker.volatile, &text))
     }
 
@@ -202,7 +227,7 @@ impl Compiler<'_, '_> {
             };
             return self.checker.problem(span.clone(), format!("expected {form}"), None);
         };
-        let checked: Vec<Option<Typed>> = plain.into_iter().map(|argument| self.checker.check(argument)).collect();
+        let checked: Vec<Option<Typed>> = plain.iter().map(|argument| self.checker.check(argument)).collect();
         let mut checked = checked.into_iter().collect::<Option<Vec<_>>>()?;
         let by = if expected == 2 { checked.pop() } else { None };
         let argument = checked.pop()?;
@@ -214,10 +239,10 @@ impl Compiler<'_, '_> {
             self.ordered(by)?;
         }
         let kind = self.kind(name, &argument)?;
-        let (argument, by) = (self.expression(Some(argument)), by.map(|by| self.expression(Some(by))));
-        let by = match by {
-            Some(by) => Some(by?),
-            None => None,
+        let argument = self.expression(Some(argument), plain[0]);
+        let by = match (by, plain.get(1)) {
+            (Some(by), Some(syntax)) => Some(self.expression(Some(by), syntax)?),
+            _ => None,
         };
         let retraction = self.retraction;
         Some(Call { kind, argument: Some(argument?), by, filter: None, retraction, first: 0 })
@@ -275,7 +300,7 @@ impl Compiler<'_, '_> {
         let Some(plain) = plain.filter(|plain| (1..=3).contains(&plain.len())) else {
             return self.checker.problem(span, "expected LAG(x), LAG(x, n) or LAG(x, n, default)", None);
         };
-        let checked: Vec<Option<Typed>> = plain.into_iter().map(|argument| self.checker.check(argument)).collect();
+        let checked: Vec<Option<Typed>> = plain.iter().map(|argument| self.checker.check(argument)).collect();
         let mut checked = checked.into_iter().collect::<Option<Vec<_>>>()?.into_iter();
         let (value, n, default) = (checked.next()?, checked.next(), checked.next());
         if value.ty == Type::Null {
@@ -298,13 +323,18 @@ impl Compiler<'_, '_> {
         };
         let default = match default {
             Some(default) => {
-                let ty = value.ty.clone();
+                let (ty, own) = (value.ty.clone(), default.ty.clone());
                 let default = self.checker.coerce(default, &ty);
-                Some(self.expression(default)?)
+                let mut default = self.expression(default, plain[2])?;
+                if default.ty != own {
+                    // Kept beside the same expression as it is: a name that no expression has.
+                    default.text = format!("{} AS {ty}", default.text).into();
+                }
+                Some(default)
             }
             None => None,
         };
-        let value = self.expression(Some(value))?;
+        let value = self.expression(Some(value), plain[0])?;
         Some(Lag { value, n, default, span })
     }
 }

@@ -20,7 +20,7 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use compile::{is_aggregate, signatures};
+pub use compile::{check_aggregate_syntax, is_aggregate, signatures};
 pub use over::{KeptRow, OverSet};
 
 use self::call::{Call, Direction};

@@ -360,3 +360,29 @@ fn over_answers_from_kept_rows() {
     assert_eq!(answer(&over, 0..1, true, 0), ["0", "NULL", "0", "NULL", "none", "1"]);
     assert_eq!(answer(&again, 0..3, false, 0), ["4"]);
 }
+
+/// What is kept is a column of the stored rows, found by its name when the topology has changed.
+#[test]
+fn what_over_keeps_is_named_by_all_of_its_text_and_never_twice() {
+    let mut kept = Vec::new();
+    let calls = [
+        ("a", "SUM(i)"),
+        ("b", "SUM(CAST(i AS DOUBLE))"),
+        ("c", "SUM(CAST( i  AS BIGINT))"),
+        ("d", "MAX(TRIM(s))"),
+        ("e", "MAX(i * 2) FILTER (WHERE b > 1)"),
+        ("f", "LAG(b, 1, i)"),
+        ("g", "MAX(CASE WHEN i > 1 THEN b END)"),
+        ("h", "MAX(-i)"),
+        ("i", "MAX(j->>'x')"),
+    ];
+    OverSet::compile(&calls, &scope(), &mut kept).unwrap();
+    let names: Vec<&str> = kept.iter().map(|kept| &*kept.text).collect();
+    let mut distinct = names.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), names.len(), "{names:?}");
+    for name in ["i", "CAST(i AS DOUBLE)", "CAST(i AS BIGINT)", "i * 2", "b > 1", "b"] {
+        assert!(names.contains(&name), "{name} in {names:?}");
+    }
+}

@@ -29,7 +29,14 @@ impl Planner<'_> {
             GroupByDef::Global(_) => Vec::new(),
             GroupByDef::By(text) => {
                 let items = expression::compile_select(&text.text, &stage.scope(Now::Refused));
-                self.checked(text, items)?
+                let Some(items) = self.checked(text, items) else {
+                    let scope = stage.scope(Now::Refused);
+                    self.aggregates(&calls.value, &scope, |calls, scope| {
+                        AggregateSet::compile(calls, scope, Retraction::Never)
+                    });
+                    return None;
+                };
+                items
             }
         };
         if let (Some(window), Shape::Table) = (&def.window, stage.shape) {

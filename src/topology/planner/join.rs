@@ -55,10 +55,21 @@ impl Planner<'_> {
         }
 
         let on = expression::compile_join(&join.on.text, &left.scope(Now::Refused), &right.scope(Now::Refused));
-        let on = self.checked(&join.on, on)?;
-        let mut equalities = on.equalities;
-        let key = self.key_of_table(join, &right, &mut equalities)?;
-        let residual = on.residual.is_some() || !equalities.is_empty();
+        let planned = self.checked(&join.on, on).and_then(|on| {
+            let mut equalities = on.equalities;
+            let key = self.key_of_table(join, &right, &mut equalities)?;
+            Some((key, on.residual, equalities))
+        });
+        let Some((key, residual, equalities)) = planned else {
+            // Its columns are known all the same: what names them can be checked.
+            for &slot in &right.key {
+                right.slots[slot].kind = SlotKind::Equality;
+            }
+            let mut joined = left;
+            joined.slots.extend(right.slots);
+            return Some(joined);
+        };
+        let residual = residual.is_some() || !equalities.is_empty();
 
         let is_present_key = key.iter().map(Expression::as_column).eq(left.key.iter().map(|&slot| Some(slot)));
         let lies_beside = match (&left.partitioning, &right.partitioning) {

@@ -19,6 +19,7 @@ mod repartition;
 mod source;
 mod stage;
 mod step;
+mod syntax;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -78,7 +79,14 @@ impl Planner<'_> {
         }
         for index in order {
             let step = &document.steps[index];
+            for join in &step.joins {
+                // Unknown ones are told together, whatever else keeps the step from being planned.
+                self.relation(&join.with.text, &join.with.span);
+            }
             let stage = self.step(step);
+            if stage.is_none() {
+                self.syntax(step);
+            }
             self.relations.insert(step.name.text.clone(), stage);
         }
         self.warn_unused();

@@ -10,8 +10,11 @@ use crate::format::{self, Format};
 use crate::ids::TopicName;
 use crate::schema::{Column, Schema, Type};
 use crate::topology::diagnostic::Code;
-use crate::topology::document::{At, RuleDef, Scalar, StepDef};
+use crate::topology::document::{At, Named, RuleDef, Scalar, StepDef};
 use crate::topology::plan::{OperatorPlan, Shape, SinkPlan, SinkRule};
+
+/// Name and value.
+type Header = (Box<str>, Expression);
 
 impl Planner<'_> {
     pub(super) fn output(&mut self, def: &StepDef, stage: &Stage, to: &At<Vec<RuleDef>>) {
@@ -37,26 +40,32 @@ impl Planner<'_> {
 
     fn rule(&mut self, stage: &Stage, rule: &RuleDef) -> Option<SinkRule> {
         let scope = stage.scope(Now::Allowed);
-        let condition = match &rule.condition {
-            Some(text) => {
-                let compiled = expression::compile_predicate(&text.text, &scope);
-                Some(self.checked(text, compiled)?)
-            }
-            None => None,
-        };
-        let (key, key_schema) = if let Some(text) = &rule.key {
-            self.list(text, &scope)?
+        // Each is looked at before the first mistake ends it.
+        let condition = rule.condition.as_ref().map(|text| {
+            let compiled = expression::compile_predicate(&text.text, &scope);
+            self.checked(text, compiled)
+        });
+        let key = if let Some(text) = &rule.key {
+            self.list(text, &scope)
         } else {
             let expressions = stage.key.iter().map(|&slot| stage.column(slot)).collect();
-            (expressions, stage.key_schema())
+            Some((expressions, stage.key_schema()))
         };
+        let chosen = rule.value.as_ref().map(|text| self.list(text, &scope));
+        let headers: Vec<Option<Header>> = rule.headers.iter().map(|header| self.header(header, &scope)).collect();
+        let headers = headers.into_iter().collect::<Option<Vec<Header>>>()?;
+        let condition = match condition {
+            Some(condition) => Some(condition?),
+            None => None,
+        };
+        let (key, key_schema) = key?;
         let key_format = self.key_format(rule, &key_schema)?;
         // A table's change may concern another row than the one that the record at hand brought.
         let key_passthrough = rule.key.is_none()
             && stage.shape == Shape::Stream
             && stage.record_key.is_some_and(|record| same_bytes(record, key_format, &key_schema));
-        let (value, value_schema) = match &rule.value {
-            Some(text) => self.list(text, &scope)?,
+        let (value, value_schema) = match chosen {
+            Some(chosen) => chosen?,
             None => self.whole_row(stage, rule)?,
         };
         let value_format = rule.format.as_ref().map_or(Format::Json, |format| format.value);
@@ -64,17 +73,6 @@ impl Planner<'_> {
             let span = rule.format.as_ref().map_or(&rule.span, |format| &format.span);
             self.error(Code::Output, span, reason, Some("say which with `value: [column]`"));
             return None;
-        }
-        let mut headers = Vec::new();
-        for header in &rule.headers {
-            let compiled = expression::compile(&header.expression.text, &scope);
-            let mut compiled = self.checked(&header.expression, compiled)?;
-            if !matches!(compiled.ty, Type::String | Type::Bytes) {
-                let text = format!("CAST(({}) AS STRING)", header.expression.text);
-                let cast = expression::compile(&text, &scope);
-                compiled = self.checked(&header.expression, cast)?;
-            }
-            headers.push((header.name.text.as_str().into(), compiled));
         }
         // Without the whole key of a table, a tombstone would delete other rows too.
         let identifies = stage.key.iter().all(|&slot| key.iter().any(|column| column.as_column() == Some(slot)));
@@ -93,6 +91,18 @@ impl Planner<'_> {
             pass_headers: stage.headers,
             append_only: stage.shape == Shape::Table && !identifies,
         })
+    }
+
+    /// A header's value as text or bytes.
+    fn header(&mut self, header: &Named, scope: &Scope) -> Option<Header> {
+        let compiled = expression::compile(&header.expression.text, scope);
+        let mut compiled = self.checked(&header.expression, compiled)?;
+        if !matches!(compiled.ty, Type::String | Type::Bytes) {
+            let text = format!("CAST(({}) AS STRING)", header.expression.text);
+            let cast = expression::compile(&text, scope);
+            compiled = self.checked(&header.expression, cast)?;
+        }
+        Some((header.name.text.as_str().into(), compiled))
     }
 
     fn list(&mut self, text: &Scalar, scope: &Scope) -> Option<(Vec<Expression>, Schema)> {

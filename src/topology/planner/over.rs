@@ -21,7 +21,15 @@ impl Planner<'_> {
         let stage = match &over.by {
             Some(by) => {
                 let items = expression::compile_select(&by.text, &stage.scope(Now::Refused));
-                let items = self.checked(by, items)?;
+                let Some(items) = self.checked(by, items) else {
+                    let scope = stage.scope(Now::Allowed);
+                    for spec in &over.specs {
+                        self.aggregates(&spec.aggregate, &scope, |calls, scope| {
+                            OverSet::compile(calls, scope, &mut Vec::new())
+                        });
+                    }
+                    return None;
+                };
                 self.grouped(def, stage, items).0
             }
             None if stage.partitioning.is_none() => self.repartition_by_key(def, stage),

@@ -170,9 +170,9 @@ impl Planner<'_> {
             }
             return Some(stage);
         }
-        let known: Option<Vec<(&InputDef, Stage)>> =
-            stages.into_iter().map(|(input, stage)| Some((input, stage?))).collect();
-        self.union(def, known?)
+        // All have the same columns, so that one that is known tells those of the union.
+        let known = stages.into_iter().filter_map(|(input, stage)| Some((input, stage?))).collect();
+        self.union(def, known)
     }
 
     /// Several inputs of the same columns and keys.
