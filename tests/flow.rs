@@ -162,6 +162,24 @@ steps:
 }
 
 #[test]
+fn a_row_whose_single_new_key_is_null_is_left_out_and_counted_not_dead_lettered() {
+    let mut flow = events(
+        r"
+steps:
+  by_item: {from: events, key_by: item, select: value, to: out}
+  by_both: {from: events, key_by: 'item, value', select: user, to: both}
+",
+    );
+    for item in [json!("a"), Value::Null] {
+        flow.send("events", "u1", json!({"item": item, "value": 1, "at": START}));
+    }
+    flow.settle();
+    assert_eq!(flow.read("out"), [("a".to_owned(), json!({"value": 1}))]);
+    assert_eq!(flow.read("both").len(), 2, "NULLs within several columns are values");
+    assert_eq!(flow.read("app.dead-letters"), []);
+}
+
+#[test]
 fn over_without_a_bound_answers_over_all_records_up_to_each() {
     for frame in ["range: unbounded", "rows: unbounded"] {
         let mut flow = events(&format!(

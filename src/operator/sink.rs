@@ -16,7 +16,7 @@ use crate::value::Value;
 
 pub fn process(
     ctx: &mut Context<'_>,
-    _node: &Node,
+    node: &Node,
     plan: &SinkPlan,
     state: &mut SinkState,
     datum: Datum<'_>,
@@ -55,6 +55,10 @@ pub fn process(
             state.tombstone = Some(std::mem::take(&mut state.key));
         }
         if let Some(row) = is {
+            if has_no_place(ctx, rule, row)? {
+                ctx.dropped(&node.step, "null_key");
+                continue;
+            }
             encode_key(ctx, rule, state, row)?;
             encode_value(ctx, rule, state, row)?;
             state.send = true;
@@ -85,6 +89,14 @@ fn holds(ctx: &Context<'_>, rule: &SinkRule, row: &[Value]) -> Result<bool, Eval
 
 fn applies(ctx: &Context<'_>, rule: &SinkRule, row: &[Value], another_holds: bool) -> Result<bool, EvalError> {
     if rule.otherwise { Ok(!another_holds) } else { holds(ctx, rule, row) }
+}
+
+/// Whether the row's key is a single NULL.
+fn has_no_place(ctx: &Context<'_>, rule: &SinkRule, row: &[Value]) -> Result<bool, EvalError> {
+    match &rule.key[..] {
+        [key] if rule.key_is_own && !rule.key_passthrough && key.nullable => Ok(key.eval(&ctx.env(row))?.is_null()),
+        _ => Ok(false),
+    }
 }
 
 fn encode_key(ctx: &Context<'_>, rule: &SinkRule, state: &mut SinkRuleState, row: &[Value]) -> Result<(), Failure> {

@@ -399,6 +399,9 @@ pub struct SinkRule {
     pub key: Vec<Expression>,
     pub key_schema: Schema,
     pub key_format: Format,
+    /// True where the key is the step's own: a row of which its single column is NULL has no place, as behind a
+    /// repartition topic.
+    pub key_is_own: bool,
     /// True where the key is the source record's own, unchanged in bytes: it is passed through.
     pub key_passthrough: bool,
     pub value: Vec<Expression>,

@@ -83,6 +83,7 @@ impl Planner<'_> {
             key,
             key_schema,
             key_format,
+            key_is_own: rule.key.is_none(),
             key_passthrough,
             value,
             value_schema,
