@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use harness::{Flow, START, events};
 use serde_json::{Value, json};
+use sidestream::ids::TopicName;
 
 const ACCOUNTS: &str = r"
 version: 1
@@ -176,6 +177,32 @@ steps:
         .collect();
     let expected = [("u1", "insert"), ("u2", "update"), ("u2", "delete")];
     assert_eq!(of_a, expected.map(|(user, op)| (json!(user), json!(op))));
+}
+
+#[test]
+fn a_row_of_a_table_that_cannot_be_computed_counts_as_absent_for_a_join() {
+    let mut flow = accounts(
+        r#"
+steps:
+  shares: {from: accounts, select: 'user, 100 / CAST(plan AS INT) AS share'}
+  shared:
+    from: mails
+    join: [{with: shares, type: left, "on": mails.id = shares.user}]
+    select: id, share
+    to: out
+"#,
+    );
+    account(&mut flow, "u1", "a", "4", 1);
+    account(&mut flow, "u2", "a", "0", 1);
+    for id in ["u1", "u2"] {
+        flow.send("mails", id, json!({"address": "a"}));
+        flow.settle();
+    }
+    let rows = table(&flow, "out");
+    assert_eq!(rows["u1"], json!({"id": "u1", "share": 25}));
+    assert_eq!(rows["u2"], json!({"id": "u2", "share": null}));
+    let letters = flow.log.topic_records(&TopicName::from("app.dead-letters")).unwrap();
+    assert_eq!(letters.len(), 1, "the account is a bad record, the mail is none");
 }
 
 const WINDOWS: &str = r"

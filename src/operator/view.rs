@@ -6,7 +6,7 @@
 
 use super::aggregate;
 use super::materialize::assemble;
-use super::{Failure, RecordError};
+use super::{Failure, RecordError, absent_if_failed};
 use crate::expression::Env;
 use crate::ids::EventTime;
 use crate::row::{Origin, Row};
@@ -33,10 +33,10 @@ pub fn table_row(
     }
 }
 
-/// The row of a queryable table for a stored row; `None` where a filter of the view leaves it out.
+/// The row of a queryable table for a stored row; `None` where a filter of the view leaves it out, or the row fails.
 ///
 /// # Errors
-/// `Failure::Record` where an expression of the view fails on the row, `Failure::Store` where the key cannot be read.
+/// `Failure::Store` where the key cannot be read.
 pub fn row_of(
     table: &TablePlan,
     store: &StorePlan,
@@ -62,8 +62,18 @@ pub fn split_key(store: &StorePlan, key_bytes: &[u8]) -> Result<(Option<EventTim
     Ok((start, keys))
 }
 
-/// Runs a stored row through a view.
+/// Runs a stored row through a view. A row that fails counts as absent: it became a dead letter when it was new.
 pub(super) fn through(
+    view: &[OperatorPlan],
+    keys: &[Value],
+    start: Option<EventTime>,
+    stored: &Stored,
+    origin: &Origin,
+) -> Result<Option<Row>, Failure> {
+    absent_if_failed(seen(view, keys, start, stored, origin))
+}
+
+fn seen(
     view: &[OperatorPlan],
     keys: &[Value],
     start: Option<EventTime>,
