@@ -127,7 +127,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 24] = [
         Self::RestoreStopsAtFirstEnd,
         Self::OldStateTrusted,
         Self::NothingWiped,
@@ -148,7 +148,6 @@ impl Rule {
         Self::FlushedUpstreamLast,
         Self::ImageForgotten,
         Self::TimeForgotten,
-        Self::IdleWhileUnread,
         Self::UnheardUpstreamIgnored,
         Self::PoisonReplayed,
         Self::SourceRestoredToEnd,

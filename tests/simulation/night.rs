@@ -465,8 +465,12 @@ impl<'a> Night<'a> {
     /// A pod is away for so long that the changelogs forget deletions. The others go on before.
     fn let_a_week_pass(&mut self, number: usize) {
         self.kill(number);
-        self.feed(20);
-        for _ in 0..10 {
+        self.feed(60);
+        for turn in 0..12 {
+            // Windows that expire are deletions.
+            if turn == 6 && self.fed.1 == self.input.epochs[self.fed.0].len() && self.may_close_epoch() {
+                self.close_epoch();
+            }
             self.clock.advance(Duration::from_secs(3));
             for number in 0..self.pods.len() {
                 self.turn(number);

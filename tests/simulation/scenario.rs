@@ -1,7 +1,7 @@
 //! What every schedule runs: one topology, and input drawn from a seed.
 //!
-//! The topology has one step of each kind that commits differently: totals and a filter over them (`changes`, tombstones),
-//! a list per record (`over`), windows that close by the time of one source (with late records) and behind a repartition
+//! The topology has one step of each kind that commits differently: totals, a table of them and a filter over them
+//! (`changes`, tombstones), a list per record (`over`), windows that close by the time of one source (with late records) and behind a repartition
 //! topic (by the time of all its upstream tasks, idle ones left out), a stream joined with a table that has its own
 //! changelog and with one whose topic is its changelog, and a table grouped anew (old images subtracted).
 //!
@@ -213,6 +213,12 @@ steps:
     aggregate: {n: COUNT(*), total: SUM(value)AGGREGATE}
     ttl: none
     to: totals
+  doubled:
+    from: totals
+    group_by: user
+    aggregate: {n: SUM(n), total: SUM(2 * total)}
+    ttl: none
+    to: doubled
   busy:
     from: totals
     where: total > 60

@@ -28,8 +28,8 @@ const IN_ORDER: &[&str] = &["recent", "local", "enriched"];
 /// Once per window, from several upstream partitions: compared without order.
 const AS_SETS: &[&str] = &["items", "late"];
 /// The latest per key and commit: the last value is compared.
-const LAST: &[&str] = &["totals", "busy", "stock", "homes"];
-const TABLES: &[&str] = &["totals", "local", "items", "stock", "homes", "accounts", "limits", "busy"];
+const LAST: &[&str] = &["totals", "doubled", "busy", "stock", "homes"];
+const TABLES: &[&str] = &["totals", "doubled", "local", "items", "stock", "homes", "accounts", "limits", "busy"];
 
 type Sequences = BTreeMap<String, Vec<Value>>;
 
