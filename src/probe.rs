@@ -114,7 +114,7 @@ pub enum Rule {
     ImageForgotten,
     /// Time state is not read when a task is opened.
     TimeForgotten,
-    /// A source partition with unread data goes idle.
+    /// A source partition goes idle whose fetches bring nothing, whether there is something or not.
     IdleWhileUnread,
     /// An upstream task that has not reported does not hold the watermark.
     UnheardUpstreamIgnored,
@@ -127,7 +127,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::RestoreStopsAtFirstEnd,
         Self::OldStateTrusted,
         Self::NothingWiped,
@@ -148,6 +148,7 @@ impl Rule {
         Self::FlushedUpstreamLast,
         Self::ImageForgotten,
         Self::TimeForgotten,
+        Self::IdleWhileUnread,
         Self::UnheardUpstreamIgnored,
         Self::PoisonReplayed,
         Self::SourceRestoredToEnd,

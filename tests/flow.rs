@@ -533,3 +533,25 @@ fn a_task_whose_windows_are_refused_with_no_record_to_blame_is_parked() {
     assert_eq!(flow.read("windows").len(), 0);
     assert!(flow.holds(Condition::TaskParked));
 }
+
+#[test]
+fn a_partition_that_cannot_be_fetched_is_not_idle_while_it_has_unread_records() {
+    let mut flow = events(CLOSED_BY_TIME);
+    flow.send("others", "u", json!({"item": "a", "value": 1, "at": START}));
+    flow.settle();
+    flow.log.set_faults(Some(Box::new(|point| match point.step {
+        Step::Fetch { partition, .. } if partition.topic.as_str() == "others" => Fault::Delay,
+        _ => Fault::None,
+    })));
+    flow.send("others", "u", json!({"item": "a", "value": 1, "at": START + 1000}));
+    flow.wait(20_000);
+    flow.send("events", "u", json!({"item": "a", "value": 1, "at": START + 3_600_000}));
+    flow.wait(60_000);
+    assert_eq!(flow.read("windows").len(), 0);
+    flow.log.set_faults(None);
+    flow.wait(20_000);
+    flow.send("events", "u", json!({"item": "a", "value": 1, "at": START + 3_600_001}));
+    flow.wait(20_000);
+    let [(_, window)] = &flow.read("windows")[..] else { panic!("{:?}", flow.read("windows")) };
+    assert_eq!(window["n"], json!(2));
+}

@@ -407,6 +407,7 @@ impl<'a> Night<'a> {
                 self.come_back(number);
             }
             18 if self.random.bool() => self.replace_all(),
+            21 | 22 => self.stall(),
             19 | 20 if up => self.hand_over_behind_late_markers(number),
             _ => {
                 for number in 0..self.pods.len() {
@@ -483,6 +484,14 @@ impl<'a> Night<'a> {
         if !self.pods[number].impostor {
             self.start(number);
         }
+    }
+
+    /// One broker is away for so long that its partition would be taken for idle, and the others' time goes on.
+    fn stall(&mut self) {
+        self.weather.stall(true);
+        self.feed(60);
+        self.pass_quiet_time();
+        self.weather.stall(false);
     }
 
     /// What a pod has just committed is not visible yet when the others restore it.

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sidestream::clock::{Clock, ManualClock};
+use sidestream::ids::{Partition, TopicPartition};
 use sidestream::log::Log;
 use sidestream::log::memory::faults::{Fault, FaultPoint, MarkerDelay, Request, Step};
 use sidestream::log::memory::{End, MemoryLog};
@@ -63,6 +64,8 @@ struct Script {
     on: bool,
     /// The dead-letter topic takes nothing.
     letters_refused: bool,
+    /// The broker of one partition of `events` is away.
+    stalled: bool,
     /// The control records of the next commits come late.
     late: u32,
     pauses: u32,
@@ -104,6 +107,7 @@ impl Weather {
             chances,
             on: false,
             letters_refused: false,
+            stalled: false,
             late: 0,
             pauses: 0,
             trace: 0xcbf2_9ce4_8422_2325,
@@ -125,6 +129,11 @@ impl Weather {
         let mut script = locked(&self.script);
         script.on = on;
         script.letters_refused = false;
+        script.stalled = false;
+    }
+
+    pub fn stall(&self, stalled: bool) {
+        locked(&self.script).stalled = stalled;
     }
 
     pub fn delay_markers(&self, commits: u32) {
@@ -190,6 +199,12 @@ impl Weather {
             && topic.as_str().ends_with(".dead-letters")
         {
             return Fault::Refuse;
+        }
+        if let Step::Fetch { partition, .. } = point.step
+            && script.stalled
+            && *partition == TopicPartition::new("events", Partition(1))
+        {
+            return Fault::Delay;
         }
         if script.strikes(Class::Kill) {
             script.kill(point.client);

@@ -47,7 +47,8 @@ struct State {
     backend: Option<SharedBackend>,
     tasks: BTreeMap<TaskId, TaskView>,
     committed: HashMap<TopicPartition, CommittedCell>,
-    ends: HashMap<TopicPartition, Offset>,
+    /// With the time at which they were asked for, on the monotonic clock.
+    ends: HashMap<TopicPartition, (Offset, Duration)>,
     /// Where each task's owner answers queries, from the last stable table.
     endpoints: BTreeMap<TaskId, String>,
 }
@@ -269,7 +270,7 @@ impl View {
             for input in facts.inputs(&self.plan, *task).into_iter().flatten() {
                 let cell = state.committed.get(&input);
                 let committed = cell.and_then(CommittedCell::get);
-                let end = state.ends.get(&input).copied();
+                let end = state.ends.get(&input).map(|(end, _)| *end);
                 let passed = cell.and_then(CommittedCell::passed);
                 let lag = passed.zip(end).map(|(passed, end)| end.0.saturating_sub(passed.0).max(0));
                 let lag = lag.and_then(|lag| u64::try_from(lag).ok());
@@ -277,6 +278,11 @@ impl View {
             }
         }
         lags
+    }
+
+    /// The high watermark of an input, if it was asked for at that time (monotonic clock) or later.
+    pub fn end_since(&self, input: &TopicPartition, since: Duration) -> Option<Offset> {
+        self.state.read().ends.get(input).filter(|(_, asked)| *asked >= since).map(|(end, _)| *end)
     }
 
     /// Who answers for a task's state, by the last stable table.
@@ -417,8 +423,10 @@ impl View {
         self.state.write().committed.entry(input.clone()).or_default().clone()
     }
 
+    /// The high watermarks as they are now.
     pub fn set_ends(&self, ends: impl IntoIterator<Item = (TopicPartition, Offset)>) {
-        self.state.write().ends.extend(ends);
+        let now = self.clock.monotonic();
+        self.state.write().ends.extend(ends.into_iter().map(|(partition, end)| (partition, (end, now))));
     }
 
     /// Replaces the routing table.
