@@ -42,8 +42,13 @@ const REJOIN_AFTER: Duration = Duration::from_secs(1);
 const CONFLICT_BACK_OFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 /// Between two tries to describe the group.
 const DESCRIBE_AFTER: Duration = Duration::from_millis(500);
-/// Fenced twice within this time: another process uses the id (EXACTLY-ONCE rule 11d).
+/// Fenced twice within this time: perhaps by another process that uses the id (EXACTLY-ONCE rule 11d).
 const FENCED_TWICE_WITHIN: Duration = Duration::from_mins(10);
+/// A member that is in no generation for this long, though Kafka answers, has a client that hangs (librdkafka#3437): a
+/// rebalance takes no longer than its slowest member may.
+const HANGS_AFTER: Duration = limits::MAX_POLL_INTERVAL.saturating_add(limits::SESSION_TIMEOUT);
+/// Between two looks at who holds this instance's id: longer than the session of a member that is gone.
+const LOOK_AGAIN_AFTER: Duration = limits::SESSION_TIMEOUT.saturating_add(Duration::from_secs(2));
 /// A member of the group that was told nothing for this long owns nothing. Every protocol that we know tells; this is for
 /// one that does not, so that it does not count as starting for ever.
 const SETTLED_AFTER: Duration = Duration::from_secs(30);
@@ -101,6 +106,8 @@ pub struct Coordinator {
     /// Acknowledged, but the group has not been described yet.
     unchecked: Option<Unchecked>,
     fenced_at: Option<Duration>,
+    /// A member in no generation since then, with Kafka within reach.
+    adrift_since: Option<Duration>,
     swept_at: Duration,
     renewals: BTreeMap<TaskId, Renewal>,
     random: fastrand::Rng,
@@ -129,8 +136,14 @@ enum Standing {
         since: Duration,
         told: bool,
     },
-    /// Another process has this instance's id. For good.
-    Barred,
+    /// Fenced again: outside until whoever holds this instance's id has gone (docs/decisions/0004).
+    Fenced {
+        look_at: Duration,
+        /// The member that had the id at the last look.
+        holder: Option<String>,
+    },
+    /// On the way out.
+    Left,
 }
 
 #[derive(Debug)]
@@ -163,6 +176,7 @@ impl Coordinator {
             tasks: BTreeMap::new(),
             unchecked: None,
             fenced_at: None,
+            adrift_since: None,
             swept_at,
             renewals: BTreeMap::new(),
             random,
@@ -192,6 +206,7 @@ impl Coordinator {
                 "a worker has been busy with one step for so long that its partitions are given up",
             );
         }
+        self.renew_hanging_membership();
         busy |= self.check_group();
         busy |= self.crew.turn(Duration::ZERO);
         for report in self.crew.reports() {
@@ -213,7 +228,14 @@ impl Coordinator {
 
     fn serve_group(&mut self, wait: Duration) -> Result<bool, Fatal> {
         let polled = match &mut self.standing {
-            Standing::Barred => return Ok(false),
+            Standing::Left => return Ok(false),
+            Standing::Fenced { look_at, .. } => {
+                let look_at = *look_at;
+                if self.now() >= look_at {
+                    self.look_for_holder()?;
+                }
+                return Ok(false);
+            }
             Standing::Outside { not_before } => {
                 let not_before = *not_before;
                 if self.now() >= not_before {
@@ -334,12 +356,7 @@ impl Coordinator {
                 self.fenced_at = Some(now);
                 if again {
                     probe::reached(Mark::InstanceFenced);
-                    self.context.view.raise(
-                        Condition::InstanceFenced,
-                        "",
-                        "another process uses this instance id: give each instance its own, then restart this one",
-                    );
-                    self.standing = Standing::Barred;
+                    self.standing = Standing::Fenced { look_at: now, holder: None };
                 }
                 Ok(())
             }
@@ -349,6 +366,58 @@ impl Coordinator {
                 self.give_up_membership();
                 Ok(())
             }
+        }
+    }
+
+    /// Whether another process uses this instance's id, or this one has fenced itself: librdkafka rejoins after a session
+    /// time-out while requests of its earlier membership are still on their way (librdkafka#3437). A member that holds
+    /// the id for longer than a session without this process is another process.
+    fn look_for_holder(&mut self) -> Result<(), Fatal> {
+        let now = self.now();
+        let description = match self.context.log.describe_group(&self.context.plan.name) {
+            Ok(description) => description,
+            Err(error) => {
+                if let Standing::Fenced { look_at, .. } = &mut self.standing {
+                    *look_at = now + REJOIN_AFTER;
+                }
+                return self.group_failed(&error);
+            }
+        };
+        let ours = &self.context.group_instance_id;
+        let found = description.members.into_iter().find(|member| &member.instance_id == ours);
+        let found = found.map(|member| member.member_id);
+        let Standing::Fenced { look_at, holder } = &mut self.standing else { return Ok(()) };
+        if found.is_none() {
+            self.context.view.clear(Condition::InstanceFenced, "");
+            self.standing = Standing::Outside { not_before: now };
+            return Ok(());
+        }
+        if *holder == found {
+            self.context.view.raise(
+                Condition::InstanceFenced,
+                "",
+                "another process uses this instance id: give each instance its own; this one joins when the other has gone",
+            );
+        }
+        *holder = found;
+        *look_at = now + LOOK_AGAIN_AFTER;
+        Ok(())
+    }
+
+    fn renew_hanging_membership(&mut self) {
+        let adrift = matches!(self.standing, Standing::Member { .. })
+            && !self.context.ownership.is_member()
+            && !self.context.view.holds(Condition::KafkaUnreachable);
+        if !adrift {
+            self.adrift_since = None;
+            return;
+        }
+        let now = self.now();
+        let since = *self.adrift_since.get_or_insert(now);
+        if now.saturating_sub(since) >= HANGS_AFTER {
+            tracing::warn!(waited = ?HANGS_AFTER, "the group does not let this member in; it joins anew with another client");
+            self.adrift_since = None;
+            self.give_up_membership();
         }
     }
 
@@ -610,13 +679,13 @@ impl Coordinator {
                 let silent = now.saturating_sub(*since) >= SETTLED_AFTER;
                 self.unchecked.is_none() && (*told || silent) && self.context.ownership.is_member()
             }
-            Standing::Outside { .. } | Standing::Barred => false,
+            Standing::Outside { .. } | Standing::Fenced { .. } | Standing::Left => false,
         };
         if settled {
             view.clear(Condition::Joining, "");
         }
         // One that is kept out by the others is as ready as it can be: a rolling update must go on to replace them.
-        let kept_out = view.holds(Condition::MapConflict) || matches!(self.standing, Standing::Barred);
+        let kept_out = view.holds(Condition::MapConflict) || view.holds(Condition::InstanceFenced);
         // A task that could not be opened yet is no more ready than one that is being restored.
         let open = self.tasks.values().all(|place| matches!(place, Place::Running { .. }));
         if view.phase() == Phase::Starting && ((settled && open) || kept_out) {
@@ -665,7 +734,7 @@ impl Coordinator {
         let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
         self.close(&tasks, Closing::Commit);
         self.unchecked = None;
-        let standing = std::mem::replace(&mut self.standing, Standing::Barred);
+        let standing = std::mem::replace(&mut self.standing, Standing::Left);
         self.context.ownership.left();
         if let Standing::Member { membership, .. } = standing
             && let Err(error) = membership.close(leave)
