@@ -34,9 +34,9 @@ check: setup ## Formatting, lints as errors, dependency licences
 fmt: ## Format the sources
 	cargo fmt
 
-soak: ## Restart the broker under load, again and again, until it fails or is interrupted
+soak: ## Kills, restarts and rebalances on a real Kafka, again and again, until one fails or is interrupted
 	@scripts/setup.sh test
-	while cargo test --test soak; do :; done
+	while cargo test --test exactly_once --test run; do :; done
 
 bench: ## Measure on a real Kafka, beside the bare client loops
 	@scripts/setup.sh test

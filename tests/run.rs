@@ -130,3 +130,39 @@ fn the_state_of_another_application_is_refused_and_left_alone() {
     instance.wait_ready();
     assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
 }
+
+#[test]
+fn an_outage_of_kafka_is_waited_out_and_told_once() {
+    let mut broker = broker::Broker::start();
+    let shop = Shop::new(broker.brokers());
+    shop.create_topics();
+    let mut instance = shop.start(&shop.topology(""));
+    instance.wait_ready();
+    let mut feeder = shop.feeder();
+    send(&mut feeder, 0..1_000);
+    feeder.flush();
+    // Not under load: a single node that stops while it completes a transaction can forget to end it
+    // (docs/operations.md). tests/faults.rs does that to a cluster.
+    eventually("all copies", PATIENCE, || (shop.copies().len() == 1_000 && shop.counted() == 1_000).then_some(()));
+    broker.stop();
+    eventually("the loss of Kafka in /readyz", PATIENCE, || {
+        let (_, body) = instance.json("/readyz")?;
+        body.to_string().contains("kafka_unreachable").then_some(())
+    });
+    assert!(instance.is_running(), "{}", instance.log_text());
+    assert!(instance.log_text().contains("condition=\"kafka_unreachable\""), "{}", instance.log_text());
+    broker.run();
+    let mut feeder = shop.feeder();
+    send(&mut feeder, 1_000..2_000);
+    feeder.flush();
+    let copies = eventually("the copies of what came after", PATIENCE, || {
+        let copies = shop.copies();
+        (copies.len() >= 2_000).then_some(copies)
+    });
+    assert_eq!(copies.len(), 2_000, "copied twice");
+    assert_eq!(copies.into_iter().collect::<BTreeSet<_>>(), (0..2_000).collect());
+    eventually("all counts", PATIENCE, || (shop.counted() == 2_000).then_some(()));
+    let lines = instance.log_text().lines().count();
+    assert!(lines < 100, "an outage is told in {lines} lines");
+    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+}

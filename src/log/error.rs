@@ -29,6 +29,8 @@ pub enum Error {
     Unreachable { reason: String },
     #[error("Kafka did not answer within the time allowed: {reason}")]
     TimedOut { reason: String },
+    #[error("committed offsets of {} belong to a transaction that has not ended yet", list(partitions))]
+    OffsetsPending { partitions: Vec<TopicPartition> },
     #[error("authentication failed: {reason}")]
     Authentication { reason: String },
     #[error("not authorised: {reason}")]
@@ -60,7 +62,10 @@ pub enum Error {
 impl Error {
     pub fn next(&self) -> Next {
         match self {
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::TransactionAborted { .. } => Next::Retry,
+            Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::OffsetsPending { .. }
+            | Self::TransactionAborted { .. } => Next::Retry,
             Self::Authentication { .. }
             | Self::NotAuthorised { .. }
             | Self::TopicMissing { .. }
@@ -74,6 +79,11 @@ impl Error {
             Self::Setting { .. } => Next::Stop,
         }
     }
+}
+
+fn list(partitions: &[TopicPartition]) -> String {
+    let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+    names.join(" or ")
 }
 
 /// What became of a commit that did not succeed.

@@ -1,5 +1,5 @@
-//! A real Kafka broker: Apache Kafka from Maven Central in KRaft mode, one node, on free ports, in a directory of its
-//! own.
+//! Real Kafka brokers: Apache Kafka from Maven Central in KRaft mode, one node or a cluster of three, on free ports, each
+//! in a directory of its own.
 //!
 //! The jars are fetched once, by `tests/broker/pom.xml`, into `${SIDESTREAM_CACHE:-~/.cache/sidestream}`. The broker
 //! ends with the test process, however that ends: a shell waits for the end of its standard input and then kills it.
@@ -37,7 +37,9 @@ const JANITOR: &str = r#"cat >/dev/null; sleep 1; rm -rf "$1""#;
 
 #[derive(Debug)]
 pub struct Broker {
+    id: u32,
     port: u16,
+    controller_port: u16,
     /// Of the listener with TLS and SASL, where there is one.
     secure_port: Option<u16>,
     directory: PathBuf,
@@ -68,16 +70,16 @@ impl Broker {
 
     /// With further lines of `server.properties`, which win.
     pub fn start_with(extra: &[(&str, &str)]) -> Self {
-        let mut broker = Self::new();
+        let mut broker = Self::new(1);
         broker.configure(extra);
-        broker.format(&[]);
+        broker.format(&cluster_id(), &["--standalone"]);
         broker.run();
         broker
     }
 
     /// With a second listener that wants TLS and a password, by SASL PLAIN or SCRAM-SHA-256: [`USER`], [`PASSWORD`].
     pub fn start_secure() -> Self {
-        let mut broker = Self::new();
+        let mut broker = Self::new(1);
         let [port] = free_ports();
         broker.secure_port = Some(port);
         broker.make_certificate();
@@ -95,32 +97,35 @@ impl Broker {
                 "org.apache.kafka.common.security.scram.ScramLoginModule required;",
             ),
         ]);
-        broker.format(&["--add-scram", &format!("SCRAM-SHA-256=[name={USER},password={PASSWORD}]")]);
+        let user = format!("SCRAM-SHA-256=[name={USER},password={PASSWORD}]");
+        broker.format(&cluster_id(), &["--standalone", "--add-scram", &user]);
         broker.run();
         broker
     }
 
-    fn new() -> Self {
+    fn new(id: u32) -> Self {
         let directory = tempfile::Builder::new().prefix("sidestream-broker-").tempdir().unwrap().keep();
         let janitor =
             Command::new("sh").args(["-c", JANITOR, "janitor"]).arg(&directory).stdin(Stdio::piped()).spawn().unwrap();
-        let [port] = free_ports();
-        Self { port, secure_port: None, directory, running: None, _janitor: janitor }
+        let [port, controller_port] = free_ports();
+        Self { id, port, controller_port, secure_port: None, directory, running: None, _janitor: janitor }
     }
 
     fn configure(&self, extra: &[(&str, &str)]) {
-        let ([controller], port) = (free_ports(), self.port);
+        let (controller, port) = (self.controller_port, self.port);
         let secure = self.secure_port.map(|port| format!(",SECURE://127.0.0.1:{port}")).unwrap_or_default();
         let mut lines = vec![
             "process.roles=broker,controller".to_owned(),
-            "node.id=1".to_owned(),
-            format!("controller.quorum.bootstrap.servers=127.0.0.1:{controller}"),
+            format!("node.id={}", self.id),
             format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{secure}"),
             format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}{secure}"),
             "controller.listener.names=CONTROLLER".to_owned(),
             "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL".to_owned(),
             format!("log.dirs={}", self.directory.join("data").display()),
         ];
+        if !extra.iter().any(|(name, _)| *name == "controller.quorum.voters") {
+            lines.push(format!("controller.quorum.bootstrap.servers=127.0.0.1:{controller}"));
+        }
         lines.extend(SERVER.iter().map(|line| (*line).to_owned()));
         lines.extend(extra.iter().map(|(name, value)| format!("{name}={value}")));
         fs::write(self.directory.join("server.properties"), lines.join("\n") + "\n").unwrap();
@@ -174,6 +179,11 @@ impl Broker {
 
     /// After `stop` or `kill9`. Returns when the broker answers.
     pub fn run(&mut self) {
+        self.launch();
+        self.wait_until_ready();
+    }
+
+    fn launch(&mut self) {
         assert!(self.running.is_none(), "the broker runs already");
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper", "java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-cp"])
@@ -191,22 +201,18 @@ impl Broker {
         BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut first).unwrap();
         let pid = first.trim().parse().unwrap();
         self.running = Some(Running { keeper, pid });
-        self.wait_until_ready();
     }
 
     fn log_file(&self) -> PathBuf {
         self.directory.join("broker.log")
     }
 
-    fn format(&self, further: &[&str]) {
-        let id = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(uuid::Uuid::new_v4().as_bytes());
-        // StorageTool takes a leading dash for an option.
-        let id = id.replacen('-', "A", 1);
+    fn format(&self, cluster_id: &str, further: &[&str]) {
         let output = Command::new("java")
             .args(["-Xmx128m", "-XX:+UseSerialGC", "-cp"])
             .arg(classpath())
             .arg(format!("-Dlog4j2.configurationFile={}", self.directory.join("log4j2.properties").display()))
-            .args(["kafka.tools.StorageTool", "format", "--standalone", "-t", &id, "-c"])
+            .args(["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c"])
             .arg(self.directory.join("server.properties"))
             .args(further)
             .output()
@@ -230,8 +236,48 @@ impl Broker {
 
     fn end(&mut self, signal: &str) {
         let Some(mut running) = self.running.take() else { return };
+        // Held over the wait, which would close it: the keeper kills a broker that has lost its test.
+        let _alive = running.keeper.stdin.take();
         Command::new("kill").args([signal, &running.pid.to_string()]).status().unwrap();
         running.keeper.wait().unwrap();
+    }
+}
+
+/// Three brokers, each a controller too. Every topic has three replicas, so that a partition keeps a leader over the loss
+/// of one broker: without a leader a transaction that is being completed then is never ended (docs/operations.md).
+#[derive(Debug)]
+pub struct Cluster {
+    pub nodes: Vec<Broker>,
+}
+
+impl Cluster {
+    /// Returns when all brokers answer.
+    pub fn start() -> Self {
+        let mut nodes: Vec<Broker> = (1..=3).map(Broker::new).collect();
+        let voter = |node: &Broker| format!("{}@127.0.0.1:{}", node.id, node.controller_port);
+        let voters = nodes.iter().map(voter).collect::<Vec<_>>().join(",");
+        let cluster_id = cluster_id();
+        for node in &mut nodes {
+            node.configure(&[
+                ("controller.quorum.voters", &voters),
+                ("broker.session.timeout.ms", "6000"),
+                ("default.replication.factor", "3"),
+                ("min.insync.replicas", "2"),
+                ("offsets.topic.replication.factor", "3"),
+                ("transaction.state.log.min.isr", "2"),
+                ("transaction.state.log.replication.factor", "3"),
+            ]);
+            node.format(&cluster_id, &[]);
+            node.launch();
+        }
+        for node in &mut nodes {
+            node.wait_until_ready();
+        }
+        Self { nodes }
+    }
+
+    pub fn brokers(&self) -> String {
+        self.nodes.iter().map(Broker::brokers).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -268,10 +314,23 @@ appender.stdout.layout.type=PatternLayout
 appender.stdout.layout.pattern=%d %p %c{1}: %m%n
 ";
 
+/// Not from the range of outgoing connections (32768 and up on Linux): while a broker is down, one of its clients that
+/// tries to reconnect could get the broker's own port to connect from, and keep the broker from listening there again.
 fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
     // All are held at once, so that they differ.
-    let listeners = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let listeners = [(); COUNT].map(|()| {
+        (0..1000)
+            .map(|_| 10_000 + (uuid::Uuid::new_v4().as_u128() % 20_000) as u16)
+            .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+            .expect("a free port")
+    });
     listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+fn cluster_id() -> String {
+    let id = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(uuid::Uuid::new_v4().as_bytes());
+    // StorageTool takes a leading dash for an option.
+    id.replacen('-', "A", 1)
 }
 
 fn classpath() -> String {

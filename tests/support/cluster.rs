@@ -196,6 +196,12 @@ impl Instance {
         eventually("exit after SIGTERM", Duration::from_secs(30), || child.try_wait().unwrap()).code().unwrap_or(-1)
     }
 
+    /// Such as `-STOP` and `-CONT`.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::print_stderr, clippy::expect_used, clippy::panic, reason = "tests")]
 
 pub mod broker;
+pub mod case;
 pub mod cluster;
 pub mod shop;
 

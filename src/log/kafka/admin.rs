@@ -232,8 +232,13 @@ pub fn committed(client: &Client, partitions: &[TopicPartition]) -> Result<Vec<O
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
-    let entries = group::committed(client, &distinct(partitions), WAIT)
-        .map_err(|error| translate(&error, Subject::Cluster, client.problem().as_ref()))?;
+    let entries = group::committed(client, &distinct(partitions), WAIT).map_err(|error| {
+        // The client asks again and again while a transaction holds the offsets, and says only that it was in vain.
+        if error.code == Code::TIMED_OUT && client.is_answered(limits::LOG_REQUEST_TIMEOUT.saturating_sub(WAIT)) {
+            return Error::OffsetsPending { partitions: partitions.to_vec() };
+        }
+        translate(&error, Subject::Cluster, client.problem().as_ref())
+    })?;
     client.forget_problem();
     in_order(partitions, entries)
         .map(|(partition, entry)| {

@@ -383,8 +383,7 @@ impl GroupState {
     /// `None` in the inner place where nothing is committed. Fails while a transaction has yet to decide.
     pub fn committed(&self, partition: &TopicPartition) -> Result<Option<CommittedOffset>, Error> {
         if self.pending.values().any(|pending| pending.contains_key(partition)) {
-            let reason = format!("a transaction with an offset of {partition} is not decided");
-            return Err(Error::TimedOut { reason });
+            return Err(Error::OffsetsPending { partitions: vec![partition.clone()] });
         }
         Ok(self.offsets.get(partition).cloned())
     }

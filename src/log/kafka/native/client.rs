@@ -15,6 +15,17 @@ use rdkafka_sys::bindings as sys;
 use super::code::text;
 use super::{Code, NativeError, c_string, timeout_ms};
 
+// With the error as an integer (see `code`).
+unsafe extern "C" {
+    fn rd_kafka_metadata(
+        client: *mut sys::rd_kafka_t,
+        all_topics: c_int,
+        topic: *mut sys::rd_kafka_topic_t,
+        answer: *mut *const sys::rd_kafka_metadata,
+        timeout_ms: c_int,
+    ) -> c_int;
+}
+
 /// Long enough for librdkafka's longest message.
 pub(super) const ERROR_TEXT_BYTES: usize = 512;
 
@@ -156,6 +167,20 @@ impl Client {
         }
     }
 
+    /// Whether a broker answers within this time. What was wrong before is then forgotten.
+    pub fn is_answered(&self, wait: Duration) -> bool {
+        let mut answer = ptr::null();
+        // SAFETY: the client is alive, no topic is named; `answer` is written before a success is returned.
+        let code = unsafe { rd_kafka_metadata(self.raw(), 0, ptr::null_mut(), &raw mut answer, timeout_ms(wait)) };
+        let answered = Code(code).check().is_ok();
+        if answered {
+            // SAFETY: a live metadata object, destroyed once.
+            unsafe { sys::rd_kafka_metadata_destroy(answer) };
+            self.forget_problem();
+        }
+        answered
+    }
+
     /// Destroy without leaving the group.
     pub fn leave_silently(&self) {
         self.destroy_flags.store(sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE, Ordering::Relaxed);
@@ -233,15 +258,6 @@ impl Topic {
 
     /// Asks the cluster how many partitions the topic has.
     pub fn partition_count(&self, wait: Duration) -> Result<u32, NativeError> {
-        unsafe extern "C" {
-            fn rd_kafka_metadata(
-                client: *mut sys::rd_kafka_t,
-                all_topics: c_int,
-                topic: *mut sys::rd_kafka_topic_t,
-                answer: *mut *const sys::rd_kafka_metadata,
-                timeout_ms: c_int,
-            ) -> c_int;
-        }
         let mut answer = ptr::null();
         // SAFETY: client and topic are alive; `answer` is written before a success is returned.
         Code(unsafe { rd_kafka_metadata(self.client.raw(), 0, self.raw(), &raw mut answer, timeout_ms(wait)) })
