@@ -6,6 +6,9 @@ use std::time::Duration;
 pub const LOG_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// Kafka ends a transaction that is open for longer (EXACTLY-ONCE rule 2c).
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the end of a transaction is waited for, over a coordinator's restart or move. Longer than any answer takes, since a
+/// commit that is given up costs a new producer; short enough for a worker to be seen alive in an outage.
+pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Membership (EXACTLY-ONCE rule 11c).
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);

@@ -93,6 +93,8 @@ pub struct Fatal {
 pub struct Round {
     /// Something happened; more may be waiting.
     pub busy: bool,
+    /// It has waited for the group; one that has not must not be repeated at once.
+    pub waited: bool,
     /// The topics have changed in a way that calls for a new ownership map: stop, and start again.
     pub restart: bool,
 }
@@ -188,15 +190,12 @@ impl Coordinator {
         self.tasks.keys().copied().collect()
     }
 
-    /// Whether a turn waits for the group.
-    pub fn is_member(&self) -> bool {
-        matches!(self.standing, Standing::Member { .. })
-    }
-
     /// One round: the group, the crew's reports, what is due. Waits up to `wait` for the group.
     pub fn turn(&mut self, wait: Duration) -> Result<Round, Fatal> {
         let mut busy = false;
-        if self.crew.is_alive(STUCK_AFTER) {
+        let alive = self.crew.is_alive(STUCK_AFTER);
+        let waited = alive && matches!(self.standing, Standing::Member { .. });
+        if alive {
             self.context.view.clear(Condition::WorkerWaiting, "");
             busy |= self.serve_group(wait)?;
         } else {
@@ -217,7 +216,7 @@ impl Coordinator {
         self.renew_idle();
         self.sweep();
         self.show();
-        Ok(Round { busy, restart: false })
+        Ok(Round { busy, waited, restart: false })
     }
 
     // ---- the group ---------------------------------------------------------------------------------------------------
@@ -704,7 +703,7 @@ impl Coordinator {
         let affected: Vec<(SubTopologyId, bool)> =
             self.context.plan.sub_topologies.iter().filter(reads).map(|sub| (sub.id, sub.stateful)).collect();
         if affected.iter().all(|(_, stateful)| !stateful) {
-            return Round { busy: true, restart: !affected.is_empty() };
+            return Round { busy: true, waited: false, restart: !affected.is_empty() };
         }
         for topic in topics {
             self.context.view.raise(
@@ -726,7 +725,7 @@ impl Coordinator {
                 self.fail(task, "the partition count of a source topic has changed", None);
             }
         }
-        Round { busy: true, restart: false }
+        Round { busy: true, waited: false, restart: false }
     }
 
     /// Commits and closes everything and ends the membership. The crew is left without tasks.

@@ -170,7 +170,7 @@ impl KafkaProducer {
         CommitFailure { outcome, error: self.error(error, subject) }
     }
 
-    fn send_offsets(&self, offsets: &[OffsetCommit], group: &GroupMetadata) -> Result<(), CommitFailure> {
+    fn send_offsets(&mut self, offsets: &[OffsetCommit], group: &GroupMetadata) -> Result<(), CommitFailure> {
         let Err(error) = self.native.send_offsets(offsets, group, limits::TRANSACTION_TIMEOUT) else { return Ok(()) };
         // A record that was refused meanwhile breaks the transaction first, and is the better reason.
         if let Some((refused, topic)) = self.refused() {
@@ -198,7 +198,7 @@ impl KafkaProducer {
     }
 
     fn commit_transaction(&mut self) -> Result<(), CommitFailure> {
-        if let Err(error) = self.native.commit_transaction() {
+        if let Err(error) = self.native.commit_transaction(limits::COMMIT_TIMEOUT) {
             // Refused for a lost record: the one answer that is given before the commit is asked for.
             let outcome = if error.code == Code::INCONSISTENT { Outcome::Aborted } else { Outcome::Unknown };
             return Err(CommitFailure { outcome, error: self.error(&error, Subject::Cluster) });

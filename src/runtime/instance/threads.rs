@@ -192,8 +192,7 @@ impl Life {
             if restart {
                 return Ok(End::Restart);
             }
-            // Outside of the group a turn does not wait by itself.
-            if !round.busy && !coordinator.is_member() {
+            if !round.busy && !round.waited {
                 self.shutdown.wait(GROUP_WAIT);
             }
         }

@@ -6,12 +6,17 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rdkafka_sys::bindings as sys;
+
+mod courier;
+
+use courier::Courier;
 
 use super::client::{Client, Kind, Topic};
 use super::partitions::PartitionList;
@@ -83,17 +88,44 @@ pub struct ProducerTopic(usize);
 
 /// A producer client with what its messages point to.
 pub struct Producer {
+    /// Taken by `drop`.
+    held: ManuallyDrop<Box<Held>>,
+    /// Made for the first offsets.
+    courier: Option<Courier>,
+}
+
+/// What ends together.
+pub struct Held {
     // In this order: the topic handles keep the client alive, and the client's messages point to the cells. Neither
-    // handle nor client is ever given out.
+    // handle nor client is given out but to the courier.
     topics: Vec<Topic>,
     client: Arc<Client>,
     #[expect(clippy::vec_box, reason = "a message in flight points to its cell, which must not move")]
     cells: Vec<Box<Acknowledged>>,
 }
 
+impl Held {
+    /// Gives up what has not been sent or acknowledged.
+    fn purge(&self) {
+        let flags = sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT | sys::RD_KAFKA_PURGE_F_NON_BLOCKING;
+        // SAFETY: the client is alive.
+        unsafe { sys::rd_kafka_purge(self.client.raw(), flags) };
+    }
+}
+
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.client.fmt(f)
+        self.client().fmt(f)
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        // SAFETY: nothing uses it after `drop`.
+        let held = unsafe { ManuallyDrop::take(&mut self.held) };
+        if let Some(courier) = self.courier.take() {
+            courier.dismiss(held);
+        }
     }
 }
 
@@ -108,35 +140,37 @@ pub struct NotQueued {
 impl Producer {
     pub fn new(properties: &[(String, String)]) -> Result<Self, NativeError> {
         let client = Client::new(Kind::Producer, properties)?;
-        Ok(Self { topics: Vec::new(), client, cells: Vec::new() })
+        let held = ManuallyDrop::new(Box::new(Held { topics: Vec::new(), client, cells: Vec::new() }));
+        Ok(Self { held, courier: None })
     }
 
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.held.client
     }
 
     pub fn add_topic(&mut self, name: &str) -> Result<ProducerTopic, NativeError> {
-        self.topics.push(Topic::new(&self.client, name)?);
-        Ok(ProducerTopic(self.topics.len() - 1))
+        let topic = Topic::new(&self.held.client, name)?;
+        self.held.topics.push(topic);
+        Ok(ProducerTopic(self.held.topics.len() - 1))
     }
 
     /// Forgets the topic that was added last.
     pub fn remove_last_topic(&mut self) {
-        self.topics.pop();
+        self.held.topics.pop();
     }
 
     /// Asks the cluster.
     pub fn partition_count(&self, topic: ProducerTopic, wait: Duration) -> Result<u32, NativeError> {
-        self.topics[topic.0].partition_count(wait)
+        self.held.topics[topic.0].partition_count(wait)
     }
 
     pub fn add_cell(&mut self) -> Cell {
-        self.cells.push(Box::default());
-        Cell(self.cells.len() - 1)
+        self.held.cells.push(Box::default());
+        Cell(self.held.cells.len() - 1)
     }
 
     pub fn cell(&self, cell: Cell) -> &Acknowledged {
-        &self.cells[cell.0]
+        &self.held.cells[cell.0]
     }
 
     /// Queues a copy of the record.
@@ -153,7 +187,7 @@ impl Producer {
         } else {
             Some(HeaderList::new(record.headers).map_err(|error| NotQueued { error, settled: false })?)
         };
-        let cell: *const Acknowledged = &raw const *self.cells[cell.0];
+        let cell: *const Acknowledged = &raw const *self.held.cells[cell.0];
         let memory = |bytes: Option<&[u8]>| sys::rd_kafka_vu_s__bindgen_ty_1 {
             mem: sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
                 ptr: bytes.map_or(ptr::null_mut(), |bytes| bytes.as_ptr().cast_mut().cast()),
@@ -162,7 +196,10 @@ impl Producer {
         };
         let argument = |vtype, u| sys::rd_kafka_vu_t { vtype, u };
         let arguments = [
-            argument(Tag::RD_KAFKA_VTYPE_RKT, sys::rd_kafka_vu_s__bindgen_ty_1 { rkt: self.topics[topic.0].raw() }),
+            argument(
+                Tag::RD_KAFKA_VTYPE_RKT,
+                sys::rd_kafka_vu_s__bindgen_ty_1 { rkt: self.held.topics[topic.0].raw() },
+            ),
             argument(Tag::RD_KAFKA_VTYPE_PARTITION, sys::rd_kafka_vu_s__bindgen_ty_1 { i32_: partition }),
             argument(Tag::RD_KAFKA_VTYPE_MSGFLAGS, sys::rd_kafka_vu_s__bindgen_ty_1 { i: sys::RD_KAFKA_MSG_F_COPY }),
             argument(Tag::RD_KAFKA_VTYPE_KEY, memory(record.key)),
@@ -179,7 +216,7 @@ impl Producer {
         // SAFETY: every pointer is alive for the call; key and value are copied (MSG_F_COPY, and keys always are). The
         // cell is boxed and outlives the client (see `Producer`). Each union is read by the member that its tag names.
         let result =
-            unsafe { NativeError::take(sys::rd_kafka_produceva(self.client.raw(), arguments.as_ptr(), count)) };
+            unsafe { NativeError::take(sys::rd_kafka_produceva(self.held.client.raw(), arguments.as_ptr(), count)) };
         match result {
             Ok(()) => {
                 if let Some(headers) = headers {
@@ -199,23 +236,23 @@ impl Producer {
     /// Messages that are not settled.
     pub fn queued(&self) -> usize {
         // SAFETY: the client is alive.
-        usize::try_from(unsafe { sys::rd_kafka_outq_len(self.client.raw()) }).unwrap_or(0)
+        usize::try_from(unsafe { sys::rd_kafka_outq_len(self.held.client.raw()) }).unwrap_or(0)
     }
 
     /// Sends what waits for company, and serves the network for up to `wait`.
     pub fn flush(&self, wait: Duration) {
         // SAFETY: the client is alive. Its answer (all flushed or timed out) is what `queued` says.
-        unsafe { sys::rd_kafka_flush(self.client.raw(), timeout_ms(wait)) };
+        unsafe { sys::rd_kafka_flush(self.held.client.raw(), timeout_ms(wait)) };
     }
 
     pub fn init_transactions(&self, wait: Duration) -> Result<(), NativeError> {
         // SAFETY: the client is alive; the error object is ours.
-        unsafe { NativeError::take(sys::rd_kafka_init_transactions(self.client.raw(), timeout_ms(wait))) }
+        unsafe { NativeError::take(sys::rd_kafka_init_transactions(self.held.client.raw(), timeout_ms(wait))) }
     }
 
     pub fn begin_transaction(&self) -> Result<(), NativeError> {
         // SAFETY: the client is alive; the error object is ours.
-        unsafe { NativeError::take(sys::rd_kafka_begin_transaction(self.client.raw())) }
+        unsafe { NativeError::take(sys::rd_kafka_begin_transaction(self.held.client.raw())) }
     }
 
     /// What has gone wrong with the open transaction. Needs no broker.
@@ -225,41 +262,54 @@ impl Producer {
         self.begin_transaction().err().filter(|error| error.fatal || error.abortable)
     }
 
+    /// Waits little longer than that, and leaves a producer of no more use if it was in vain.
     pub fn send_offsets(
-        &self,
+        &mut self,
         offsets: &[OffsetCommit],
         group: &GroupMetadata,
         wait: Duration,
     ) -> Result<(), NativeError> {
-        let list = PartitionList::commit(&self.client, offsets)?;
-        let (name, member) = (c_string(&group.group)?, c_string(&group.member_id)?);
-        let instance = group.instance_id.as_deref().map(c_string).transpose()?;
-        let instance = instance.as_ref().map_or(ptr::null(), |instance| instance.as_ptr());
-        // SAFETY: all strings are alive for the call that copies them; the metadata object is ours and is freed after
-        // its use; list and client are alive.
-        unsafe {
-            let metadata = sys::rd_kafka_consumer_group_metadata_new_with_genid(
-                name.as_ptr(),
-                group.generation,
-                member.as_ptr(),
-                instance,
-            );
-            let client = self.client.raw();
-            let error = sys::rd_kafka_send_offsets_to_transaction(client, list.raw(), metadata, timeout_ms(wait));
-            sys::rd_kafka_consumer_group_metadata_destroy(metadata);
-            NativeError::take(error)
-        }
+        let courier = match &mut self.courier {
+            Some(courier) => courier,
+            none => none.insert(Courier::new(Arc::clone(&self.held.client))?),
+        };
+        courier.send_offsets(offsets, group, wait)
     }
 
-    /// Waits as long as the transaction may live.
-    pub fn commit_transaction(&self) -> Result<(), NativeError> {
+    pub fn commit_transaction(&self, wait: Duration) -> Result<(), NativeError> {
         // SAFETY: the client is alive; the error object is ours.
-        unsafe { NativeError::take(sys::rd_kafka_commit_transaction(self.client.raw(), -1)) }
+        unsafe { NativeError::take(sys::rd_kafka_commit_transaction(self.held.client.raw(), timeout_ms(wait))) }
     }
 
     pub fn abort_transaction(&self, wait: Duration) -> Result<(), NativeError> {
         // SAFETY: the client is alive; the error object is ours.
-        unsafe { NativeError::take(sys::rd_kafka_abort_transaction(self.client.raw(), timeout_ms(wait))) }
+        unsafe { NativeError::take(sys::rd_kafka_abort_transaction(self.held.client.raw(), timeout_ms(wait))) }
+    }
+}
+
+fn send_offsets(
+    client: &Client,
+    offsets: &[OffsetCommit],
+    group: &GroupMetadata,
+    wait: Duration,
+) -> Result<(), NativeError> {
+    let list = PartitionList::commit(client, offsets)?;
+    let (name, member) = (c_string(&group.group)?, c_string(&group.member_id)?);
+    let instance = group.instance_id.as_deref().map(c_string).transpose()?;
+    let instance = instance.as_ref().map_or(ptr::null(), |instance| instance.as_ptr());
+    // SAFETY: all strings are alive for the call that copies them; the metadata object is ours and is freed after
+    // its use; list and client are alive.
+    unsafe {
+        let metadata = sys::rd_kafka_consumer_group_metadata_new_with_genid(
+            name.as_ptr(),
+            group.generation,
+            member.as_ptr(),
+            instance,
+        );
+        let client = client.raw();
+        let error = sys::rd_kafka_send_offsets_to_transaction(client, list.raw(), metadata, timeout_ms(wait));
+        sys::rd_kafka_consumer_group_metadata_destroy(metadata);
+        NativeError::take(error)
     }
 }
 
