@@ -247,8 +247,10 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        let readiness = if std::thread::panicking() { self.get("/readyz") } else { None };
         self.kill();
         if std::thread::panicking() {
+            eprintln!("---- /readyz: {readiness:?}");
             let text = self.log_text();
             let from = text.len().saturating_sub(6000);
             let from = (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);

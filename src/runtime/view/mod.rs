@@ -342,6 +342,10 @@ impl View {
             Raised::New => {
                 tracing::warn!(condition = condition.code(), subject, reason = message, "condition raised");
             }
+            // Another cause of the same failure is news; the words for an outage change with every attempt.
+            Raised::Reworded if matches!(condition, Condition::TaskFailed | Condition::TaskParked) => {
+                tracing::warn!(condition = condition.code(), subject, reason = message, "condition has another reason");
+            }
             Raised::Reworded => {
                 tracing::debug!(condition = condition.code(), subject, reason = message, "condition reworded");
             }
