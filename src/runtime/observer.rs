@@ -112,8 +112,9 @@ impl Observer {
         if inputs.is_empty() {
             return Ok(false);
         }
+        let asked = self.clock.monotonic();
         let ends = self.log.offsets(OffsetQuery::End, &inputs)?;
-        self.view.set_ends(inputs.into_iter().zip(ends));
+        self.view.set_ends(inputs.into_iter().zip(ends), asked);
         Ok(true)
     }
 

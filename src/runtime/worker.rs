@@ -50,8 +50,6 @@ const FETCH_LIMIT: usize = 4096;
 const PROCESS_LIMIT: usize = 1024;
 /// Fetching of an input pauses above this many queued records, and goes on below half of it.
 const QUEUE_LIMIT: usize = 16_384;
-/// How long it is believed where an input ends. The observer asks more often.
-const ENDS_KNOWN_FOR: Duration = Duration::from_secs(5);
 /// Between attempts to make a producer.
 const PRODUCER_RETRY: Duration = Duration::from_secs(1);
 /// A task that has failed as often as this in a row, with no record to blame, is parked.
@@ -349,7 +347,7 @@ impl Worker {
         let mut drained = true;
         let mut since_commit = 0;
         let view = Arc::clone(&self.settings.view);
-        let end_of = |input: &TopicPartition| view.end_since(input, began.saturating_sub(ENDS_KNOWN_FOR));
+        let end_since = |input: &TopicPartition, since| view.end_since(input, since);
         let outbox = &mut self.outbox;
         let limit = if self.cautious.is_empty() { PROCESS_LIMIT } else { 1 };
         for owned in self.tasks.values_mut().filter(|owned| !owned.parked) {
@@ -367,7 +365,7 @@ impl Worker {
             }
             // While a refused record is looked for, what time alone leads to comes when no record does.
             if limit > 1 {
-                busy |= owned.task.tick(outbox, began, &end_of).map_err(trouble)?;
+                busy |= owned.task.tick(outbox, began, &end_since).map_err(trouble)?;
             }
             since_commit += owned.task.processed_since_commit();
             if before == 0 && since_commit > 0 && self.oldest_uncommitted.is_none() {
@@ -381,7 +379,7 @@ impl Worker {
         if limit == 1 && since_commit == 0 {
             self.committing = self.only_task_to_commit();
             if let Some(owned) = self.committing.and_then(|task| self.tasks.get_mut(&task)) {
-                busy |= owned.task.tick(&mut self.outbox, began, &end_of).map_err(trouble)?;
+                busy |= owned.task.tick(&mut self.outbox, began, &end_since).map_err(trouble)?;
             }
         }
         self.throttle()?;

@@ -266,13 +266,14 @@ impl Task {
     /// What happens with the passing of time: inputs at their end for longer than `idle_timeout` become idle. Returns
     /// whether anything changed.
     ///
-    /// A fetch that brings nothing does not say that there is nothing: the broker may be away. So `end_of` must know where
-    /// an input ends, and that it has been read so far (EXACTLY-ONCE rule 17a).
+    /// A fetch that brings nothing does not say that there is nothing: the broker may be away. So `end_since` must know
+    /// where an input ends, asked for at that (monotonic) time or later: after `idle_timeout` without a record it has been
+    /// read so far (EXACTLY-ONCE rule 17a).
     pub fn tick(
         &mut self,
         outbox: &mut Outbox,
         now: Duration,
-        end_of: &dyn Fn(&TopicPartition) -> Option<Offset>,
+        end_since: &dyn Fn(&TopicPartition, Duration) -> Option<Offset>,
     ) -> Result<bool, Failure> {
         let mut changed = false;
         for index in 0..self.inputs.len() {
@@ -282,7 +283,10 @@ impl Task {
             let timeout = source.readers.iter().map(|reader| reader.watermark.idle_timeout).max().unwrap_or_default();
             let due =
                 source.repartition.is_none() && !self.time.is_idle(index) && input.is_at_end() && quiet >= timeout;
-            let is_read = || end_of(&input.partition).is_some_and(|end| end <= input.position());
+            let is_read = || {
+                end_since(&input.partition, input.last_arrival().saturating_add(timeout))
+                    .is_some_and(|end| end <= input.position())
+            };
             if due && (is_read() || probe::is_broken(Rule::IdleWhileUnread)) {
                 probe::reached(Mark::PartitionIdle);
                 self.time.declare_idle(index);

@@ -427,10 +427,9 @@ impl View {
         self.state.write().committed.entry(input.clone()).or_default().clone()
     }
 
-    /// The high watermarks as they are now.
-    pub fn set_ends(&self, ends: impl IntoIterator<Item = (TopicPartition, Offset)>) {
-        let now = self.clock.monotonic();
-        self.state.write().ends.extend(ends.into_iter().map(|(partition, end)| (partition, (end, now))));
+    /// The high watermarks, asked for at that time (monotonic clock): before the question, so that they hold for later.
+    pub fn set_ends(&self, ends: impl IntoIterator<Item = (TopicPartition, Offset)>, asked: Duration) {
+        self.state.write().ends.extend(ends.into_iter().map(|(partition, end)| (partition, (end, asked))));
     }
 
     /// Replaces the routing table.
