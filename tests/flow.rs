@@ -8,6 +8,7 @@ mod harness;
 use harness::{Flow, START, events};
 use serde_json::{Value, json};
 use sidestream::ids::TopicName;
+use sidestream::log::memory::End;
 use sidestream::log::memory::faults::{Fault, Step};
 use sidestream::runtime::view::Condition;
 
@@ -554,4 +555,24 @@ fn a_partition_that_cannot_be_fetched_is_not_idle_while_it_has_unread_records() 
     flow.wait(20_000);
     let [(_, window)] = &flow.read("windows")[..] else { panic!("{:?}", flow.read("windows")) };
     assert_eq!(window["n"], json!(2));
+}
+
+/// The commit is aborted, the abort does not get through, and no new producer can be made: what the old one has sent lies in
+/// a transaction that is still open, while the task stands before its record again.
+#[test]
+fn a_producer_that_is_given_up_commits_nothing_any_more() {
+    let mut flow = events("steps:\n  all: {from: events, select: user, to: out}\n");
+    let mut aborted = false;
+    flow.log.set_faults(Some(Box::new(move |point| match point.step {
+        Step::BeforeOffsets(_) if !aborted => {
+            aborted = true;
+            Fault::Abort
+        }
+        Step::BeforeEnd(_, End::Abort) | Step::Init(_) => Fault::Unreachable,
+        _ => Fault::None,
+    })));
+    flow.send("events", "u", json!({"item": "a", "value": 1, "at": START}));
+    flow.settle();
+    flow.stop();
+    assert_eq!(flow.read("out"), [], "it would come again with the next process");
 }

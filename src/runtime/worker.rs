@@ -271,7 +271,9 @@ impl Worker {
         if how == Closing::Commit && ids.iter().any(dirty) {
             probe::reached(Mark::CommittedOnRevocation);
         }
+        // A producer that was given up may have a transaction open with what tasks wrote that have been opened anew since.
         if how == Closing::Commit
+            && !self.needs_producer
             && ids.iter().any(|id| self.tasks.contains_key(id))
             && let Err(trouble) = self.commit()
             && let Err(stop) = self.recover(trouble, &mut turn)

@@ -98,6 +98,10 @@ impl Flow {
         }
     }
 
+    pub fn stop(&mut self) {
+        self.instance.stop();
+    }
+
     pub fn holds(&self, condition: Condition) -> bool {
         self.instance.view().holds(condition)
     }
