@@ -98,6 +98,8 @@ pub enum Rule {
     RollbackKeepsPosition,
     /// After an abort the task's time stays as it is.
     RollbackKeepsTime,
+    /// Closing commits through a producer that was given up.
+    GivenUpProducerCommits,
     /// An unknown commit is replayed from remembered offsets.
     UnknownIsAborted,
     /// An unknown commit is taken for a success.
@@ -127,7 +129,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::RestoreStopsAtFirstEnd,
         Self::OldStateTrusted,
         Self::NothingWiped,
@@ -140,6 +142,7 @@ impl Rule {
         Self::RollbackKeepsRows,
         Self::RollbackKeepsPosition,
         Self::RollbackKeepsTime,
+        Self::GivenUpProducerCommits,
         Self::UnknownIsAborted,
         Self::UnknownIsCommitted,
         Self::StateBeforeCommit,

@@ -36,8 +36,20 @@ const MOST_TURNS: u32 = 40;
 #[derive(Clone, Copy, Debug)]
 pub struct Course {
     pub seed: u64,
+    /// Every other upheaval is this one.
+    pub mostly: Option<Upheaval>,
     pub calm: bool,
     pub tell: bool,
+}
+
+/// Upheavals that a test may ask for more of: their place in [`Night::upheaval`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upheaval {
+    WeekAway = 14,
+    OtherMap = 17,
+    LateMarkers = 19,
+    BrokerAway = 21,
+    CoordinatorAway = 23,
 }
 
 /// How a schedule went.
@@ -79,6 +91,7 @@ pub struct Night<'a> {
     scenario: &'a Scenario,
     input: Input,
     random: fastrand::Rng,
+    mostly: Option<Upheaval>,
     clock: Arc<ManualClock>,
     log: MemoryLog,
     weather: Arc<Weather>,
@@ -133,6 +146,7 @@ impl<'a> Night<'a> {
             scenario,
             input: Input::of(Self::input_of(course.seed)),
             random,
+            mostly: course.mostly,
             clock,
             log,
             weather,
@@ -341,12 +355,12 @@ impl<'a> Night<'a> {
     // ---- the bad part ------------------------------------------------------------------------------------------------
 
     fn rage(&mut self) {
-        let wild = *self.random.choice(&[0.02, 0.1, 0.3]).unwrap();
+        let wild = *self.random.choice(if self.mostly.is_some() { &[0.3] } else { &[0.02, 0.1, 0.3][..] }).unwrap();
         for _ in 0..3 {
             self.turn(0);
         }
         self.weather.set(true);
-        let steps = self.random.u32(80..350);
+        let steps = self.random.u32(60..240);
         for _ in 0..steps {
             if self.random.f64() < wild {
                 self.upheaval();
@@ -376,7 +390,11 @@ impl<'a> Night<'a> {
     fn upheaval(&mut self) {
         let number = self.random.usize(..self.pods.len());
         let up = self.pods[number].life.is_some();
-        match self.random.u32(..24) {
+        let kind = match self.mostly {
+            Some(kind) if self.random.bool() => kind as u32,
+            _ => self.random.u32(..24),
+        };
+        match kind {
             0 | 1 if up => self.kill(number),
             2 if up => self.stop(number),
             0..=7 if !up => self.come_back(number),
@@ -399,6 +417,7 @@ impl<'a> Night<'a> {
             13 => self.all_start(),
             14 if self.random.bool() => self.let_a_week_pass(number),
             15 => self.weather.toggle_dead_letters(),
+            23 => self.weather.toggle_coordinator(),
             16 => self.start_impostor(),
             17 if up => {
                 let version = if self.random.bool() { Version::Third } else { Version::First };
@@ -488,10 +507,29 @@ impl<'a> Night<'a> {
 
     /// One broker is away for so long that its partition would be taken for idle, and the others' time goes on.
     fn stall(&mut self) {
+        self.feed(10);
+        for _ in 0..2 {
+            self.turn_all_after(Duration::from_millis(500));
+        }
         self.weather.stall(true);
         self.feed(60);
-        self.pass_quiet_time();
+        for _ in 0..4 {
+            self.turn_all_after(Duration::from_secs(45));
+        }
+        if self.fed.1 == self.input.epochs[self.fed.0].len() && self.may_close_epoch() {
+            self.close_epoch();
+        }
+        for _ in 0..6 {
+            self.turn_all_after(Duration::from_secs(1));
+        }
         self.weather.stall(false);
+    }
+
+    fn turn_all_after(&mut self, time: Duration) {
+        self.clock.advance(time);
+        for number in 0..self.pods.len() {
+            self.turn(number);
+        }
     }
 
     /// What a pod has just committed is not visible yet when the others restore it.

@@ -57,6 +57,7 @@ pub enum StateFault {
     KilledAfter,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each says whether one kind of trouble is on")]
 struct Script {
     random: fastrand::Rng,
     /// The chance of a fault per step, by class.
@@ -64,6 +65,8 @@ struct Script {
     on: bool,
     /// The dead-letter topic takes nothing.
     letters_refused: bool,
+    /// Who decides transactions answers to nothing but commits.
+    coordinator_away: bool,
     /// The broker of one partition of `events` is away.
     stalled: bool,
     /// The control records of the next commits come late.
@@ -107,6 +110,7 @@ impl Weather {
             chances,
             on: false,
             letters_refused: false,
+            coordinator_away: false,
             stalled: false,
             late: 0,
             pauses: 0,
@@ -130,6 +134,12 @@ impl Weather {
         script.on = on;
         script.letters_refused = false;
         script.stalled = false;
+        script.coordinator_away = false;
+    }
+
+    pub fn toggle_coordinator(&self) {
+        let mut script = locked(&self.script);
+        script.coordinator_away = !script.coordinator_away;
     }
 
     pub fn stall(&self, stalled: bool) {
@@ -199,6 +209,9 @@ impl Weather {
             && topic.as_str().ends_with(".dead-letters")
         {
             return Fault::Refuse;
+        }
+        if script.coordinator_away && matches!(point.step, Step::Init(_) | Step::BeforeEnd(_, End::Abort)) {
+            return Fault::Unreachable;
         }
         if let Step::Fetch { partition, .. } = point.step
             && script.stalled
