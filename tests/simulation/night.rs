@@ -658,10 +658,11 @@ impl<'a> Night<'a> {
                 return;
             }
             // Everybody is idle; then one partition is told of the gap, and the windows of both close.
-            for _ in 0..5 {
+            // Long steps are quick, but end sessions; where the rebalances that follow do not come to rest, short ones do not.
+            for step in [45, 45, 45, 5, 5, 5].map(Duration::from_secs) {
                 let before = self.stirrings();
-                self.pass_idle_time();
-                if self.stirrings() == before {
+                self.pass_idle_time(step);
+                if self.settle() && self.stirrings() == before {
                     break;
                 }
             }
@@ -682,10 +683,10 @@ impl<'a> Night<'a> {
         lives.map(|life| life.view.counters.total(&metric::RESTORATIONS)).sum()
     }
 
-    fn pass_idle_time(&mut self) {
+    fn pass_idle_time(&mut self, step: Duration) {
         let until = self.clock.monotonic() + scenario::IDLE_TIMEOUT + Duration::from_secs(45);
         while self.clock.monotonic() < until {
-            self.clock.advance(Duration::from_secs(45));
+            self.clock.advance(step);
             for number in 0..self.pods.len() {
                 self.turn_while_busy(number);
             }
