@@ -50,6 +50,9 @@ impl Message {
     pub fn headers(&self) -> Vec<Header> {
         let mut headers = ptr::null_mut();
         let mut found = Vec::new();
+        if self.surely_has_no_headers() {
+            return found;
+        }
         // SAFETY: the message is alive. Its headers stay its own; names and values are copied before the next call.
         unsafe {
             let code = sys::rd_kafka_message_headers(self.raw.as_ptr(), &raw mut headers);
@@ -64,6 +67,28 @@ impl Message {
             }
         }
         found
+    }
+}
+
+impl Message {
+    /// Most records have no headers, and to learn that by asking costs a buffer and a parser for each.
+    ///
+    /// A record of format 2, the only one with headers, is `... value length, value, header count, headers`, and
+    /// librdkafka hands out the value where it lies (`rd_kafka_msgset_reader_msg_v2`). So the byte after the value is the
+    /// header count, a varint.
+    fn surely_has_no_headers(&self) -> bool {
+        unsafe extern "C" {
+            fn rd_kafka_message_leader_epoch(message: *const sys::rd_kafka_message_t) -> i32;
+        }
+        // SAFETY: the message is alive. Only batches of format 2 have a leader epoch. The value is not empty, so that it
+        // lies in the record (librdkafka stands a literal in for an empty one), where at least one byte follows it.
+        unsafe {
+            let message = self.raw.as_ref();
+            if message.payload.is_null() || message.len == 0 || rd_kafka_message_leader_epoch(message) < 0 {
+                return false;
+            }
+            *message.payload.cast::<u8>().add(message.len) == 0
+        }
     }
 }
 
