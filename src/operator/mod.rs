@@ -116,14 +116,22 @@ pub fn deliver(ctx: &mut Context<'_>, edges: &[Edge], datum: Datum<'_>, time: Ev
     Ok(())
 }
 
-/// Runs one node. Its state is lent to it for the duration; an operator is never entered twice at a time, since edges
-/// lead forward only.
+/// Runs one node. Its state, where it has any, is lent to it for the duration; an operator is never entered twice at a
+/// time, since edges lead forward only.
 fn run(ctx: &mut Context<'_>, index: usize, node: &Node, datum: Datum<'_>, time: EventTime) -> Result<(), Failure> {
+    match &node.operator {
+        OperatorPlan::Filter(condition) => return project::filter(ctx, node, condition, datum, time),
+        OperatorPlan::Project(expressions) => return project::project(ctx, node, expressions, datum, time),
+        OperatorPlan::ToStream => return project::to_stream(ctx, node, datum, time),
+        OperatorPlan::StreamTableJoin(_)
+        | OperatorPlan::Materialize(_)
+        | OperatorPlan::Aggregate(_)
+        | OperatorPlan::Over(_)
+        | OperatorPlan::Repartition(_)
+        | OperatorPlan::Sink(_) => {}
+    }
     let mut state = std::mem::take(&mut ctx.nodes[index]);
     let result = match (&node.operator, &mut state) {
-        (OperatorPlan::Filter(condition), _) => project::filter(ctx, node, condition, datum, time),
-        (OperatorPlan::Project(expressions), _) => project::project(ctx, node, expressions, datum, time),
-        (OperatorPlan::ToStream, _) => project::to_stream(ctx, node, datum, time),
         (OperatorPlan::StreamTableJoin(plan), NodeState::Join(state)) => {
             join::process(ctx, node, plan, state, datum, time)
         }

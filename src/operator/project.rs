@@ -103,7 +103,10 @@ pub(super) fn evaluate(
 ) -> Result<(), EvalError> {
     let env = Env { row, origin };
     for expression in expressions {
-        into.push(expression.eval(&env)?);
+        into.push(match expression.as_column() {
+            Some(slot) => row[slot].clone(),
+            None => expression.eval(&env)?,
+        });
     }
     Ok(())
 }

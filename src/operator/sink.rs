@@ -103,6 +103,8 @@ fn encode_key(ctx: &Context<'_>, rule: &SinkRule, state: &mut SinkRuleState, row
     state.key.clear();
     if rule.key_passthrough {
         state.key.extend_from_slice(ctx.origin.key.as_deref().unwrap_or_default());
+    } else if let Some(key) = state.key_columns.clone().and_then(|columns| row.get(columns)) {
+        state.key_encoder.encode(key, &mut state.key)?;
     } else {
         state.key_values.clear();
         project::evaluate(&rule.key, row, ctx.origin, &mut state.key_values)?;
@@ -113,6 +115,10 @@ fn encode_key(ctx: &Context<'_>, rule: &SinkRule, state: &mut SinkRuleState, row
 
 fn encode_value(ctx: &Context<'_>, rule: &SinkRule, state: &mut SinkRuleState, row: &[Value]) -> Result<(), Failure> {
     state.value.clear();
+    if let Some(values) = state.value_columns.clone().and_then(|columns| row.get(columns)) {
+        state.value_encoder.encode(values, &mut state.value)?;
+        return Ok(());
+    }
     state.value_values.clear();
     project::evaluate(&rule.value, row, ctx.origin, &mut state.value_values)?;
     state.value_encoder.encode(&state.value_values, &mut state.value)?;

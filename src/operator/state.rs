@@ -1,7 +1,10 @@
 //! What each node keeps between records: buffers, encoders, and where its next deadline is. Nothing that must survive a
 //! crash; that is what stores are for.
 
+use std::ops::Range;
+
 use super::outbox::OutTopic;
+use crate::expression::Expression;
 use crate::format::Encoder;
 use crate::format::internal::InternalFormat;
 use crate::ids::{EventTime, Partition};
@@ -17,7 +20,7 @@ pub enum NodeState {
     Materialize(KeyBuffer),
     Aggregate(AggregateState),
     Over(KeyBuffer),
-    Repartition(RepartitionState),
+    Repartition(Box<RepartitionState>),
     Sink(SinkState),
 }
 
@@ -69,6 +72,9 @@ pub struct SinkRuleState {
     pub topic: Option<OutTopic>,
     pub key_encoder: Encoder,
     pub value_encoder: Encoder,
+    /// Where key and value are neighbouring columns of the row as they are: nothing need be evaluated.
+    pub key_columns: Option<Range<usize>>,
+    pub value_columns: Option<Range<usize>>,
     pub key_values: Row,
     pub key: Vec<u8>,
     pub value_values: Row,
@@ -94,14 +100,14 @@ impl NodeState {
                     expired_to: watermark_at(index),
                 }),
                 OperatorPlan::Over(_) => Self::Over(KeyBuffer::default()),
-                OperatorPlan::Repartition(repartition) => Self::Repartition(RepartitionState {
+                OperatorPlan::Repartition(repartition) => Self::Repartition(Box::new(RepartitionState {
                     topic: None,
                     key: KeyBuffer::default(),
                     key_encoder: Encoder::new(repartition.key_format, &repartition.key_schema),
                     format: InternalFormat::new(node.schema.clone()),
                     value: Vec::new(),
                     carried: Vec::new(),
-                }),
+                })),
                 OperatorPlan::Sink(sink) => Self::Sink(SinkState::of(sink)),
             })
             .collect()
@@ -117,6 +123,8 @@ impl SinkState {
                 topic: None,
                 key_encoder: Encoder::new(rule.key_format, &rule.key_schema),
                 value_encoder: Encoder::new(rule.value_format, &rule.value_schema),
+                key_columns: neighbours(&rule.key),
+                value_columns: neighbours(&rule.value),
                 key_values: Row::new(),
                 key: Vec::new(),
                 value_values: Row::new(),
@@ -127,4 +135,12 @@ impl SinkState {
             .collect();
         Self { rules, round_robin: 0 }
     }
+}
+
+/// The slots that the expressions are, if they are bare columns one after the other.
+fn neighbours(expressions: &[Expression]) -> Option<Range<usize>> {
+    let first = expressions.first()?.as_column()?;
+    let end = first + expressions.len();
+    let slots = expressions.iter().map(Expression::as_column);
+    slots.eq((first..end).map(Some)).then_some(first..end)
 }

@@ -174,7 +174,7 @@ impl Input {
         origin.offset = record.offset;
         origin.time = record.timestamp;
         origin.fetched_at = fetched_at;
-        origin.key = if self.needs.key { record.key().map(Arc::from) } else { None };
+        keep(&mut origin.key, if self.needs.key { record.key() } else { None });
         origin.headers = None;
         if self.needs.headers {
             let headers = record.headers();
@@ -210,6 +210,14 @@ impl Input {
         self.expected = to;
         self.end = None;
         self.bootstrap = self.bootstrap_end.filter(|end| to < *end);
+    }
+}
+
+/// Puts bytes where others were. The keys of a topic mostly have one length, so that the same memory serves them all.
+fn keep(kept: &mut Option<Arc<[u8]>>, bytes: Option<&[u8]>) {
+    match (bytes, kept.as_mut().and_then(Arc::get_mut)) {
+        (Some(bytes), Some(room)) if bytes.len() == room.len() => room.copy_from_slice(bytes),
+        _ => *kept = bytes.map(Arc::from),
     }
 }
 

@@ -37,7 +37,7 @@ use crate::ids::{EventTime, Offset, StoreId, TaskId, TopicPartition};
 use crate::log::Record;
 use crate::metric::{self, Counter, Counters};
 use crate::operator::context::{OpenStore, RowPool, Stores};
-use crate::operator::state::NodeState;
+use crate::operator::state::{KeyBuffer, NodeState};
 use crate::probe::{self, Rule};
 use crate::row::Origin;
 use crate::store::cache::{Access, Table};
@@ -115,6 +115,8 @@ pub struct Task {
     swept_at: EventTime,
     empty_origin: Origin,
     rows: RowPool,
+    /// For the keys of tables over source topics.
+    table_key: KeyBuffer,
     dirty: bool,
     processed_since_commit: u64,
     last_processed: Option<(usize, Offset)>,
@@ -230,6 +232,7 @@ impl Task {
             waiting_since: None,
             empty_origin,
             rows: RowPool::default(),
+            table_key: KeyBuffer::default(),
             // The offsets of all inputs are committed when a task opens (EXACTLY-ONCE rule 6).
             dirty: true,
             processed_since_commit: 0,

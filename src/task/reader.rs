@@ -2,6 +2,8 @@
 //!
 //! Only the columns that the plan uses are decoded, straight into a row that is reused.
 
+use std::ops::Range;
+
 use crate::expression::Env;
 use crate::format::Decoder;
 use crate::format::internal::{Content, InternalFormat, Progress};
@@ -19,6 +21,8 @@ pub struct RowReader {
     plan: Reader,
     key: Option<Decoder>,
     value: Option<Decoder>,
+    /// The slots that a record's key fills; the others are filled by its value.
+    key_slots: Range<usize>,
     row: Row,
     outcome: Result<Rows, RecordError>,
     time: EventTime,
@@ -46,18 +50,18 @@ pub enum Rows {
 impl RowReader {
     /// `earlier`: layouts that records of a repartition topic may still have.
     pub fn new(plan: &Reader, earlier: Vec<Schema>) -> Self {
+        let key_first = plan.key.first().copied().unwrap_or(0);
+        let key_range = key_first..key_first + plan.key.len();
         let (key, value) = match plan.encoding {
             Encoding::Declared { key, value } => {
                 let columns = plan.schema.columns();
-                let key_first = plan.key.first().copied().unwrap_or(0);
-                let key_range = key_first..key_first + plan.key.len();
                 let value_range = if key_first == 0 { key_range.end..columns.len() } else { 0..key_first };
                 let decoder = |format, range: std::ops::Range<usize>| {
                     let schema = Schema::new(columns[range.clone()].iter().cloned());
                     let used = &plan.used[range.clone()];
                     used.contains(&true).then(|| Decoder::new(format, &schema, used, range.start))
                 };
-                (decoder(key, key_range), decoder(value, value_range))
+                (decoder(key, key_range.clone()), decoder(value, value_range))
             }
             Encoding::Internal => (None, None),
         };
@@ -65,6 +69,7 @@ impl RowReader {
             plan: plan.clone(),
             key,
             value,
+            key_slots: key_range,
             row: Row::new(),
             outcome: Ok(Rows::Watermark),
             time: EventTime::MIN,
@@ -110,12 +115,17 @@ impl RowReader {
     }
 
     fn read_declared(&mut self, record: &Record, origin: &Origin) -> Result<Rows, RecordError> {
-        self.row.clear();
+        // Used slots are filled anew by each record, and nobody writes to the others.
         self.row.resize(self.plan.schema.len(), Value::Null);
-        if let (Some(decoder), Some(bytes)) = (&mut self.key, record.key()) {
-            decoder.decode(bytes, &mut self.row)?;
+        match (&mut self.key, record.key()) {
+            (Some(decoder), Some(bytes)) => decoder.decode(bytes, &mut self.row)?,
+            (Some(_), None) => self.row[self.key_slots.clone()].fill(Value::Null),
+            (None, _) => {}
         }
         let Some(bytes) = record.value() else {
+            let Range { start, end } = self.key_slots;
+            self.row[..start].fill(Value::Null);
+            self.row[end..].fill(Value::Null);
             return Ok(match self.plan.kind {
                 ReaderKind::Table { .. } => Rows::Deletion,
                 ReaderKind::Stream | ReaderKind::TableChanges => Rows::Tombstone,

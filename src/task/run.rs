@@ -12,7 +12,7 @@ use crate::log::{OffsetCommit, OutgoingRecord, Record};
 use crate::operator::context::{Context, OpenStore};
 use crate::operator::materialize::{self, Operation, Target};
 use crate::operator::repartition::{self, Activity};
-use crate::operator::state::{KeyBuffer, NodeState};
+use crate::operator::state::NodeState;
 use crate::operator::{Datum, Failure, Outbox, RecordError, aggregate, deliver, over, reject};
 use crate::probe::{self, Mark, Rule};
 use crate::row::Origin;
@@ -132,7 +132,8 @@ impl Task {
         poisoned: bool,
         outbox: &mut Outbox,
     ) -> Result<(), Failure> {
-        let Self { plan, inputs, stores, nodes, holds, time, acted_on, rows, counters, clock, id, .. } = self;
+        let Self { plan, inputs, stores, nodes, holds, time, acted_on, rows, table_key, counters, clock, id, .. } =
+            self;
         let sub = &plan.sub_topologies[id.sub_topology.0 as usize];
         let input = &mut inputs[index].input;
         let reader = &input.readers[number];
@@ -186,7 +187,7 @@ impl Task {
                     next: &reader_plan.next,
                 };
                 let operation = if *rows == Rows::Deletion { Operation::Delete } else { Operation::Upsert };
-                materialize::apply(&mut ctx, target, &mut KeyBuffer::default(), reader.row(), operation, event_time)?;
+                materialize::apply(&mut ctx, target, table_key, reader.row(), operation, event_time)?;
             }
             (Ok(_), ReaderKind::Stream | ReaderKind::TableChanges) => {
                 deliver(&mut ctx, &reader_plan.next, Datum::Record(reader.row()), event_time)?;
