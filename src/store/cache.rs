@@ -68,14 +68,22 @@ pub struct Table {
     entries: Vec<Entry>,
     vacant: Vec<usize>,
     dirty: Vec<usize>,
-    /// Dirty keys in order, for stores that are scanned.
-    ordered: Option<BTreeSet<Box<[u8]>>>,
+    /// For stores that are scanned.
+    ordered: Option<Ordered>,
     hand: usize,
     bytes: usize,
     budget_bytes: usize,
     misses: u64,
     /// Where `expired` goes on.
     sweep_from: Vec<u8>,
+}
+
+/// Dirty keys in order. Made when a range is asked for, and then only of what has become dirty since the last time.
+#[derive(Debug, Default)]
+struct Ordered {
+    keys: BTreeSet<Box<[u8]>>,
+    /// How many of `Table::dirty` it has.
+    taken: usize,
 }
 
 impl std::fmt::Debug for Table {
@@ -117,7 +125,7 @@ impl Table {
             entries: Vec::new(),
             vacant: Vec::new(),
             dirty: Vec::new(),
-            ordered: (access == Access::ByKeyAndRange).then(BTreeSet::new),
+            ordered: (access == Access::ByKeyAndRange).then(Ordered::default),
             hand: 0,
             bytes: 0,
             budget_bytes,
@@ -180,12 +188,18 @@ impl Table {
     }
 
     /// The keys that exist in `from <= key < to`, uncommitted changes included, in order; at most `limit`.
-    pub fn keys(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<Box<[u8]>>, Error> {
+    pub fn keys(&mut self, range: KeyRange<'_>, limit: usize) -> Result<Vec<Box<[u8]>>, Error> {
+        if let Some(Ordered { keys, taken }) = &mut self.ordered {
+            let new = self.dirty.get(*taken..).unwrap_or_default();
+            keys.extend(new.iter().map(|&id| self.entries[id].key.clone()));
+            *taken = self.dirty.len();
+        }
         let Some(ordered) = &self.ordered else {
             debug_assert!(false, "only stores opened for ranges are scanned");
             return Ok(Vec::new());
         };
         let mut keys: BTreeSet<Box<[u8]>> = ordered
+            .keys
             .range::<[u8], _>((std::ops::Bound::Included(range.from), bound(range.to)))
             .filter(|key| self.cached(key).is_some_and(|entry| entry.current.is_some()))
             .take(limit)
@@ -242,9 +256,7 @@ impl Table {
             self.bytes = self.bytes - entry.bytes + bytes;
             entry.bytes = bytes;
         }
-        if let Some(ordered) = &mut self.ordered {
-            ordered.clear();
-        }
+        self.forget_order();
         self.evict(usize::MAX);
     }
 
@@ -255,9 +267,7 @@ impl Table {
             entry.current = entry.before.take();
             entry.dirty = false;
         }
-        if let Some(ordered) = &mut self.ordered {
-            ordered.clear();
-        }
+        self.forget_order();
     }
 
     /// Committed keys whose row's time is at or before `until`: at most `limit` rows are looked at, going on where the
@@ -301,6 +311,14 @@ impl Table {
         self.misses
     }
 
+    /// Nothing is dirty any more.
+    fn forget_order(&mut self) {
+        if let Some(ordered) = &mut self.ordered {
+            ordered.keys.clear();
+            ordered.taken = 0;
+        }
+    }
+
     fn cached(&self, key: &[u8]) -> Option<&Entry> {
         let hash = self.hasher.hash_one(key);
         self.index.find(hash, |&id| &*self.entries[id].key == key).map(|&id| &self.entries[id])
@@ -333,9 +351,6 @@ impl Table {
         }
         entry.dirty = true;
         entry.before.clone_from(&entry.current);
-        if let Some(ordered) = &mut self.ordered {
-            ordered.insert(entry.key.clone());
-        }
         self.dirty.push(id.0);
     }
 
