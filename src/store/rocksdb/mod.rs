@@ -125,7 +125,7 @@ impl RocksDb {
         self.database.cf_handle(METADATA_FAMILY).ok_or_else(missing)
     }
 
-    fn put_rows(&self, batch: &mut ::rocksdb::WriteBatch, rows: &[RowWrite]) -> Result<(), Error> {
+    fn put_rows(&self, batch: &mut ::rocksdb::WriteBatch, rows: &[&RowWrite]) -> Result<(), Error> {
         let mut key = Vec::with_capacity(64);
         // Rows come in runs of one store.
         let mut current: Option<(StoreId, &ColumnFamily)> = None;
@@ -276,7 +276,7 @@ impl Backend for RocksDb {
     fn write(&self, batch: WriteBatch) -> Result<(), Error> {
         self.make_room()?;
         let mut writes = ::rocksdb::WriteBatch::default();
-        self.put_rows(&mut writes, &batch.rows)?;
+        self.put_rows(&mut writes, &in_order(&batch.rows))?;
         let metadata_family = self.metadata()?;
         for (at, position) in &batch.positions {
             let (store, _) = self.store(at.store)?;
@@ -299,7 +299,7 @@ impl Backend for RocksDb {
             if chunk_bytes >= CHUNK_BYTES || index + 1 == rows.len() {
                 self.make_room()?;
                 let mut writes = ::rocksdb::WriteBatch::default();
-                self.put_rows(&mut writes, &rows[first..=index])?;
+                self.put_rows(&mut writes, &in_order(&rows[first..=index]))?;
                 self.database.write_opt(writes, &self.unlogged).map_err(|error| using(&error))?;
                 first = index + 1;
                 chunk_bytes = 0;
@@ -399,6 +399,14 @@ pub fn remove_database(path: &Path) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// The rows by key, later ones of a key after earlier ones. A write buffer is a skip list: a key that comes after its
+/// neighbour is put beside it, any other is searched for from the top, with a cache miss at every step.
+fn in_order(rows: &[RowWrite]) -> Vec<&RowWrite> {
+    let mut ordered: Vec<&RowWrite> = rows.iter().collect();
+    ordered.sort_by(|a, b| (a.at, &a.key).cmp(&(b.at, &b.key)));
+    ordered
 }
 
 /// Where the rows of the next partition begin. Kafka's partition numbers end at 2^31 - 1.
