@@ -115,12 +115,10 @@ pub fn write_timestamp(micros: i64, into: &mut Vec<u8>) {
     let fraction_micros = micros.rem_euclid(MICROS_PER_SECOND);
     let second_of_day = seconds.rem_euclid(SECONDS_PER_DAY);
     write_days(seconds.div_euclid(SECONDS_PER_DAY), into);
-    into.push(b'T');
-    write_two(second_of_day / 3600, into);
-    into.push(b':');
-    write_two(second_of_day / 60 % 60, into);
-    into.push(b':');
-    write_two(second_of_day % 60, into);
+    let [h0, h1] = in_two_digits(second_of_day / 3600);
+    let [m0, m1] = in_two_digits(second_of_day / 60 % 60);
+    let [s0, s1] = in_two_digits(second_of_day % 60);
+    into.extend_from_slice(&[b'T', h0, h1, b':', m0, m1, b':', s0, s1]);
     write_fraction(fraction_micros, into);
     into.push(b'Z');
 }
@@ -286,36 +284,35 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
 
 fn write_days(days: i64, into: &mut Vec<u8>) {
     let (year, month, day) = civil_from_days(days);
+    let ([m0, m1], [d0, d1]) = (in_two_digits(month), in_two_digits(day));
     if (0..=9999).contains(&year) {
-        write_two(year / 100, into);
-        write_two(year % 100, into);
+        // One piece: a buffer looks at its size with every push.
+        let ([c0, c1], [y0, y1]) = (in_two_digits(year / 100), in_two_digits(year % 100));
+        into.extend_from_slice(&[c0, c1, y0, y1, b'-', m0, m1, b'-', d0, d1]);
     } else {
         into.push(if year < 0 { b'-' } else { b'+' });
         let mut number = itoa::Buffer::new();
         let digits = number.format(year.unsigned_abs()).as_bytes();
         into.extend(std::iter::repeat_n(b'0', 6_usize.saturating_sub(digits.len())));
         into.extend_from_slice(digits);
+        into.extend_from_slice(&[b'-', m0, m1, b'-', d0, d1]);
     }
-    into.push(b'-');
-    write_two(month, into);
-    into.push(b'-');
-    write_two(day, into);
 }
 
 /// `number` is below 100.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both are single digits")]
-fn write_two(number: i64, into: &mut Vec<u8>) {
-    into.extend_from_slice(&[b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]);
+fn in_two_digits(number: i64) -> [u8; 2] {
+    let number = number as u8;
+    [b'0' + number / 10, b'0' + number % 10]
 }
 
 fn write_fraction(micros: i64, into: &mut Vec<u8>) {
     if micros == 0 {
         return;
     }
-    into.push(b'.');
-    write_two(micros / 10_000, into);
-    write_two(micros / 100 % 100, into);
-    write_two(micros % 100, into);
+    let ([a, b], [c, d], [e, f]) =
+        (in_two_digits(micros / 10_000), in_two_digits(micros / 100 % 100), in_two_digits(micros % 100));
+    into.extend_from_slice(&[b'.', a, b, c, d, e, f]);
     while into.last() == Some(&b'0') {
         into.pop();
     }

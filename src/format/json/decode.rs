@@ -117,10 +117,10 @@ impl Object {
                     let raw = scanner.raw_string()?;
                     let (field, after) = names.find(place, raw, |raw| resolve(fields, raw));
                     place = after;
+                    scanner.expect(b':')?;
                     field
                 }
             };
-            scanner.expect(b':')?;
             let Some(field) = field.and_then(|field| fields.get_mut(field)) else {
                 scanner.skip_value(depth)?;
                 continue;

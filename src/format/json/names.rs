@@ -25,7 +25,7 @@ pub(super) struct Names {
 
 #[derive(Debug)]
 struct Known {
-    /// With both quotes.
+    /// With both quotes and the colon.
     quoted: Box<[u8]>,
     /// The field that it names, if any.
     field: Option<usize>,
@@ -46,7 +46,7 @@ impl Names {
         Self { known: Vec::new(), index: FxHashMap::default(), first: NONE }
     }
 
-    /// The name that is likely to come at `place`: its bytes with quotes, its field, and the place after it.
+    /// The name that is likely to come at `place`: its bytes with quotes and colon, its field, and the place after it.
     #[inline]
     pub fn likely(&self, place: Place) -> Option<(&[u8], Option<usize>, Place)> {
         let next = match self.known.get(place.0 as usize) {
@@ -79,7 +79,7 @@ impl Names {
 
     fn learn(&mut self, raw: &str, field: Option<usize>) -> u32 {
         let id = u32::try_from(self.known.len()).unwrap_or(NONE);
-        let quoted = [b"\"", raw.as_bytes(), b"\""].concat().into_boxed_slice();
+        let quoted = [b"\"", raw.as_bytes(), b"\":"].concat().into_boxed_slice();
         self.known.push(Known { quoted, field, next: NONE });
         self.index.insert(raw.into(), id);
         id

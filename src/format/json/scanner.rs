@@ -248,10 +248,17 @@ impl<'a> Scanner<'a> {
     /// Goes past digits and adds them to `value`, which is meaningless beyond 19 of them.
     #[inline]
     fn digits(&mut self, mut value: u64) -> u64 {
-        while let Some(byte @ b'0'..=b'9') = self.peek() {
-            value = value.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
-            self.at += 1;
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let mut count = 0;
+        for byte in rest {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+            count += 1;
         }
+        self.at += count;
         value
     }
 
@@ -261,8 +268,8 @@ impl<'a> Scanner<'a> {
     pub fn skip_value(&mut self, depth: u32) -> Result<(), Fault> {
         self.skip_space();
         match self.peek() {
-            Some(b'"') => self.string_token().map(|_| ()),
-            Some(b'-' | b'0'..=b'9') => self.number().map(|_| ()),
+            Some(b'"') => self.skip_string(),
+            Some(b'-' | b'0'..=b'9') => self.skip_number(),
             Some(b'{') => {
                 self.at += 1;
                 let mut first = true;
@@ -287,6 +294,41 @@ impl<'a> Scanner<'a> {
             Some(b'n') => self.literal("null"),
             _ => Err(self.unexpected("a value")),
         }
+    }
+
+    /// Nearly every string ends at the first byte that is special.
+    #[inline]
+    fn skip_string(&mut self) -> Result<(), Fault> {
+        let content = self.bytes.get(self.at + 1..).unwrap_or_default();
+        let length = plain_length(content);
+        if content.get(length) == Some(&b'"') {
+            self.at += length + 2;
+            return Ok(());
+        }
+        self.string_token().map(|_| ())
+    }
+
+    /// Nearly every number is digits, or digits, a point and digits.
+    #[inline]
+    fn skip_number(&mut self) -> Result<(), Fault> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let after = |from: usize| {
+            let digits = rest.get(from..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit()).count();
+            (digits, rest.get(from + digits).copied())
+        };
+        let (whole, mut next) = after(0);
+        let mut length = whole;
+        let mut is_plain = whole == 1 || (whole > 1 && rest.first() != Some(&b'0'));
+        if next == Some(b'.') {
+            let (fraction, end) = after(whole + 1);
+            is_plain &= fraction > 0;
+            (length, next) = (whole + 1 + fraction, end);
+        }
+        if is_plain && !matches!(next, Some(b'e' | b'E')) {
+            self.at += length;
+            return Ok(());
+        }
+        self.number().map(|_| ())
     }
 
     pub fn deeper(&self, depth: u32) -> Result<u32, Fault> {
