@@ -42,7 +42,7 @@ use crate::topology::Plan;
 
 mod pace;
 
-use pace::Pace;
+use pace::{Load, Pace};
 
 /// Events taken from the fetch client at a time.
 const FETCH_LIMIT: usize = 4096;
@@ -110,6 +110,8 @@ pub struct Worker {
     slots: Vec<Option<(TaskId, usize)>>,
     fetched: Vec<Fetched>,
     pace: Pace,
+    /// As the last round found it.
+    load: Load,
     epoch: u64,
     /// After a refused record: commit after every record until these positions have been passed.
     cautious: BTreeMap<TopicPartition, Offset>,
@@ -203,6 +205,7 @@ impl Worker {
             slots: Vec::new(),
             fetched: Vec::with_capacity(FETCH_LIMIT),
             pace: Pace::new(settings.commit_interval, settings.clock.monotonic()),
+            load: Load::Light,
             epoch: settings.ownership.epoch(),
             cautious: BTreeMap::new(),
             committing: None,
@@ -387,7 +390,8 @@ impl Worker {
         self.throttle()?;
         self.outbox.producer().poll(Duration::ZERO);
         let dirty = self.tasks.values().any(|owned| owned.task.is_dirty() && !owned.parked);
-        if dirty && (!self.cautious.is_empty() || self.is_due(drained && fetched < FETCH_LIMIT)) {
+        self.load = self.load(drained && fetched < FETCH_LIMIT);
+        if dirty && (!self.cautious.is_empty() || self.pace.is_due(self.now(), self.load)) {
             self.commit()?;
             busy = true;
         }
@@ -514,13 +518,13 @@ impl Worker {
 
     fn time_to_commit(&self, now: Duration) -> Duration {
         if self.tasks.values().any(|owned| owned.task.is_dirty() && !owned.parked) {
-            self.pace.earliest().saturating_sub(now)
+            self.pace.due_at(self.load).saturating_sub(now)
         } else {
             Duration::MAX
         }
     }
 
-    fn is_due(&self, idle: bool) -> bool {
+    fn load(&self, idle: bool) -> Load {
         let (rows, bytes) = self
             .tasks
             .values()
@@ -528,7 +532,9 @@ impl Worker {
             .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         let dirty_limit = usize::try_from(self.settings.budget.dirty_rows_per_worker).unwrap_or(usize::MAX);
         let full = rows > 0 && bytes > dirty_limit;
-        self.pace.is_due(self.now(), if idle || full { pace::Load::Light } else { pace::Load::Heavy })
+        // At least once, what has been sent is seen already.
+        let is_awaited = self.settings.transactional_id.is_some() || rows > 0;
+        if full || (idle && is_awaited) { Load::Light } else { Load::Heavy }
     }
 
     /// Commits everything that the tasks have done.

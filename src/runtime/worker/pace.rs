@@ -3,6 +3,9 @@
 //! Counted from the end of the last commit. The lower bound is the greatest of 10 ms, the last commit's duration and
 //! half a millisecond per partition that it touched; the upper bound is `commit_interval`; where they conflict the lower
 //! wins. Under light load (nothing left to fetch) a commit starts at the lower bound, else at the upper.
+//!
+//! At least once, records are seen when they are sent. Where no state has changed a commit then only moves offsets, and
+//! while it waits for the log nothing is processed: it takes place at the upper bound.
 
 use std::time::Duration;
 
@@ -17,11 +20,12 @@ pub struct Pace {
     lower: Duration,
 }
 
-/// Whether there is more to process at once.
+/// Whether a commit is worth having soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
     /// Nothing more is at hand, or what has been done is as much as fits.
     Light,
+    /// There is more to process at once, or nothing that anybody sees waits for the commit.
     Heavy,
 }
 
@@ -37,17 +41,17 @@ impl Pace {
         self.lower = LEAST.max(duration).max(touched);
     }
 
-    /// The earliest time for the next commit.
-    pub fn earliest(&self) -> Duration {
-        self.ended + self.lower
+    /// The time for the next commit.
+    pub fn due_at(&self, load: Load) -> Duration {
+        self.ended
+            + match load {
+                Load::Light => self.lower,
+                Load::Heavy => self.lower.max(self.interval),
+            }
     }
 
     pub fn is_due(&self, now: Duration, load: Load) -> bool {
-        let since = now.saturating_sub(self.ended);
-        match load {
-            Load::Light => since >= self.lower,
-            Load::Heavy => since >= self.lower.max(self.interval),
-        }
+        now >= self.due_at(load)
     }
 }
 
