@@ -310,9 +310,10 @@ fn write_fraction(micros: i64, into: &mut Vec<u8>) {
     if micros == 0 {
         return;
     }
-    let ([a, b], [c, d], [e, f]) =
-        (in_two_digits(micros / 10_000), in_two_digits(micros / 100 % 100), in_two_digits(micros % 100));
-    into.extend_from_slice(&[b'.', a, b, c, d, e, f]);
+    into.push(b'.');
+    for pair in [micros / 10_000, micros / 100 % 100, micros % 100] {
+        into.extend_from_slice(&in_two_digits(pair));
+    }
     while into.last() == Some(&b'0') {
         into.pop();
     }
