@@ -36,7 +36,7 @@ fmt: ## Format the sources
 
 soak: ## Kills, restarts and rebalances on a real Kafka, again and again, until one fails or is interrupted
 	@scripts/setup.sh test
-	while cargo test --test faults --test exactly_once --test run; do :; done
+	while cargo test --test soak --test faults --test exactly_once --test run; do :; done
 
 bench: ## Measure on a real Kafka, beside the bare client loops
 	@scripts/setup.sh test

@@ -142,7 +142,7 @@ fn an_outage_of_kafka_is_waited_out_and_told_once() {
     send(&mut feeder, 0..1_000);
     feeder.flush();
     // Not under load: a single node that stops while it completes a transaction can forget to end it
-    // (docs/operations.md). tests/faults.rs does that to a cluster.
+    // (docs/operations.md). tests/soak.rs does that to a cluster.
     eventually("all copies", PATIENCE, || (shop.copies().len() == 1_000 && shop.counted() == 1_000).then_some(()));
     broker.stop();
     eventually("the loss of Kafka in /readyz", PATIENCE, || {

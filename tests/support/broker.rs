@@ -17,6 +17,7 @@ use sidestream::log::Log;
 use sidestream::log::kafka::{KafkaLog, KafkaSettings};
 
 use super::eventually;
+use super::proxy::Proxy;
 
 pub const VERSION: &str = "4.3.1";
 /// Who may use the secure listener.
@@ -42,6 +43,8 @@ pub struct Broker {
     controller_port: u16,
     /// Of the listener with TLS and SASL, where there is one.
     secure_port: Option<u16>,
+    /// Before a listener of its own: its clients are led through the proxy to every broker.
+    proxied: Option<(u16, Proxy)>,
     directory: PathBuf,
     running: Option<Running>,
     _janitor: Child,
@@ -72,6 +75,16 @@ impl Broker {
     pub fn start_with(extra: &[(&str, &str)]) -> Self {
         let mut broker = Self::new(1);
         broker.configure(extra);
+        broker.format(&cluster_id(), &["--standalone"]);
+        broker.run();
+        broker
+    }
+
+    /// With a second listener that is reached through a proxy: [`Broker::proxied_brokers`].
+    pub fn start_proxied() -> Self {
+        let mut broker = Self::new(1);
+        broker.put_proxy_before();
+        broker.configure(&[]);
         broker.format(&cluster_id(), &["--standalone"]);
         broker.run();
         broker
@@ -108,19 +121,32 @@ impl Broker {
         let janitor =
             Command::new("sh").args(["-c", JANITOR, "janitor"]).arg(&directory).stdin(Stdio::piped()).spawn().unwrap();
         let [port, controller_port] = free_ports();
-        Self { id, port, controller_port, secure_port: None, directory, running: None, _janitor: janitor }
+        Self {
+            id,
+            port,
+            controller_port,
+            secure_port: None,
+            proxied: None,
+            directory,
+            running: None,
+            _janitor: janitor,
+        }
     }
 
     fn configure(&self, extra: &[(&str, &str)]) {
         let (controller, port) = (self.controller_port, self.port);
         let secure = self.secure_port.map(|port| format!(",SECURE://127.0.0.1:{port}")).unwrap_or_default();
+        let listener = |port| format!(",PROXIED://127.0.0.1:{port}");
+        let proxied = self.proxied.as_ref().map(|(port, _)| listener(*port)).unwrap_or_default();
+        let proxy = self.proxied.as_ref().map(|(_, proxy)| listener(proxy.port())).unwrap_or_default();
         let mut lines = vec![
             "process.roles=broker,controller".to_owned(),
             format!("node.id={}", self.id),
-            format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{secure}"),
-            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}{secure}"),
+            format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{secure}{proxied}"),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}{secure}{proxy}"),
             "controller.listener.names=CONTROLLER".to_owned(),
-            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL".to_owned(),
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,SECURE:SASL_SSL"
+                .to_owned(),
             format!("log.dirs={}", self.directory.join("data").display()),
         ];
         if !extra.iter().any(|(name, _)| *name == "controller.quorum.voters") {
@@ -159,6 +185,19 @@ impl Broker {
 
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    fn put_proxy_before(&mut self) {
+        let [port] = free_ports();
+        self.proxied = Some((port, Proxy::start(port)));
+    }
+
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxied.as_ref().expect("a broker with a proxy").1
+    }
+
+    pub fn proxied_brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.proxy().port())
     }
 
     /// Orderly, as an operator would.
@@ -316,7 +355,7 @@ appender.stdout.layout.pattern=%d %p %c{1}: %m%n
 
 /// Not from the range of outgoing connections (32768 and up on Linux): while a broker is down, one of its clients that
 /// tries to reconnect could get the broker's own port to connect from, and keep the broker from listening there again.
-fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+pub fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
     // All are held at once, so that they differ.
     let listeners = [(); COUNT].map(|()| {
         (0..1000)

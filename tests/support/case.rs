@@ -1,19 +1,20 @@
 //! A keyed aggregate, an `over` step and a repartitioned windowed count on a real Kafka, and a model of what must come
 //! out of them whatever happens on the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sidestream::ids::Partition;
 use sidestream::log::Cleanup;
 use sidestream::log::partitioner::partition_of;
 
-use super::cluster::{Feeder, Instance, Kafka, Row, latest};
-use super::eventually;
+use super::cluster::{Feeder, Instance, Kafka, Row};
+use super::reader::TopicReader;
+use super::watchdog::Watchdog;
 
-const PARTITIONS: u32 = 4;
+pub const PARTITIONS: u32 = 4;
 const USERS: u64 = 200;
 const ITEMS: u64 = 20;
 const WINDOW_MS: i64 = 10_000;
@@ -23,6 +24,8 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// The topics of one run, and what should be in them.
 pub struct Case {
     pub kafka: Kafka,
+    /// Where instances find Kafka.
+    pub entrance: String,
     pub name: String,
     pub directory: tempfile::TempDir,
     pub topology: PathBuf,
@@ -31,36 +34,65 @@ pub struct Case {
     /// Per partition: the event time of its last record. Grows, so that nothing is late.
     pub clocks: Vec<i64>,
     pub model: Model,
+    readers: [(Output, TopicReader); 3],
+    watchdog: Watchdog,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Output {
+    Totals,
+    Recent,
+    Windows,
+}
+
+/// What must come out, less what has come out and was right: it stays small however long a run is.
 #[derive(Default)]
 pub struct Model {
     pub records: u64,
     /// user -> count, sum
     pub totals: BTreeMap<String, (u64, i64)>,
-    /// user -> the values in order
-    pub values: BTreeMap<String, Vec<i64>>,
-    /// (item, window start) -> count
-    pub windows: BTreeMap<(String, i64), u64>,
+    users: BTreeMap<String, User>,
+    /// (item, window start) -> count; those that have not come out.
+    windows: BTreeMap<(String, i64), u64>,
+}
+
+/// One user's input, from the record on that an output has yet to speak of.
+#[derive(Default)]
+struct User {
+    /// How many records came before `values`, and their sum.
+    before: (u64, i64),
+    values: VecDeque<i64>,
+    /// The last count that `totals` told: it tells some of them.
+    counted: u64,
+    /// The rows of `recent`: one per record.
+    recent: u64,
 }
 
 impl Case {
     pub fn new(brokers: String, name: &str) -> Self {
-        let kafka = Kafka::new(brokers);
+        let kafka = Kafka::new(brokers.clone());
         let name = format!("{name}_{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
-        kafka.create(&format!("{name}.events"), PARTITIONS, Cleanup::Delete);
-        for output in ["totals", "recent", "windows"] {
-            kafka.create(&format!("{name}.{output}"), PARTITIONS, Cleanup::Delete);
+        for topic in ["events", "totals", "recent", "windows"] {
+            kafka.create(&format!("{name}.{topic}"), PARTITIONS, Cleanup::Delete);
         }
-        let directory = tempfile::tempdir().unwrap();
+        let mut directory = tempfile::tempdir().unwrap();
+        directory.disable_cleanup(std::env::var_os("SIDESTREAM_TEST_KEEP").is_some());
         let topology = directory.path().join("topology.yaml");
         std::fs::write(&topology, topology_text(&name)).unwrap();
         let feeder = Feeder::new(&kafka, &format!("{name}.events"), PARTITIONS);
         let seed =
             std::env::var("SIDESTREAM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(fastrand::u64(..));
-        eprintln!("{name}: SIDESTREAM_SEED={seed}");
+        eprintln!("{name}: SIDESTREAM_SEED={seed} {}", directory.path().display());
+        let reader = |output: &str| TopicReader::new(&kafka, &format!("{name}.{output}"), PARTITIONS);
+        let readers = [
+            (Output::Totals, reader("totals")),
+            (Output::Recent, reader("recent")),
+            (Output::Windows, reader("windows")),
+        ];
+        let watchdog = Watchdog::start(&kafka, &name, &format!("{name}.events"), PARTITIONS);
         Self {
             kafka,
+            entrance: brokers,
             name,
             directory,
             topology,
@@ -68,15 +100,28 @@ impl Case {
             random: fastrand::Rng::with_seed(seed),
             clocks: vec![START_MS; PARTITIONS as usize],
             model: Model::default(),
+            readers,
+            watchdog,
         }
     }
 
     pub fn start(&self, id: &str) -> Instance {
-        Instance::start(&self.kafka, &self.topology, self.directory.path(), &format!("{}-{id}", self.name), &[])
+        self.start_with(id, &[])
+    }
+
+    /// With further arguments of `sidestream run`.
+    pub fn start_with(&self, id: &str, more: &[&str]) -> Instance {
+        let id = format!("{}-{id}", self.name);
+        Instance::start_at(&self.entrance, &self.topology, self.directory.path(), &id, more)
+    }
+
+    pub fn state_directory(&self, id: &str) -> PathBuf {
+        self.directory.path().join(format!("state-{}-{id}", self.name))
     }
 
     /// Writes records and takes them into the model.
     pub fn feed(&mut self, count: usize) {
+        self.watchdog.check();
         for _ in 0..count {
             let user = format!("user-{}", self.random.u64(..USERS));
             let item = format!("item-{}", self.random.u64(..ITEMS));
@@ -90,7 +135,7 @@ impl Case {
             model.records += 1;
             let total = model.totals.entry(user.clone()).or_default();
             *total = (total.0 + 1, total.1 + value);
-            model.values.entry(user).or_default().push(value);
+            model.users.entry(user).or_default().values.push_back(value);
             *model.windows.entry((item, at - at.rem_euclid(WINDOW_MS))).or_default() += 1;
         }
         self.feeder.flush();
@@ -112,95 +157,103 @@ impl Case {
         self.clocks.fill(furthest);
     }
 
-    pub fn read(&self, output: &str) -> Vec<Row> {
-        self.kafka.read_all(&format!("{}.{output}", self.name))
-    }
-
-    /// Waits until everything has come out, and compares.
-    pub fn check(&self) {
-        let model = &self.model;
-        eventually("one `recent` row per input record", PATIENCE, || {
-            let rows = of_users(self.read("recent"));
-            assert!(rows.len() as u64 <= model.records, "{} rows for {} records", rows.len(), model.records);
-            (rows.len() as u64 == model.records).then_some(())
-        });
-        eventually("one final row per window", PATIENCE, || {
-            let rows = self.read("windows");
-            assert!(rows.len() <= model.windows.len(), "{} rows for {} windows", rows.len(), model.windows.len());
-            (rows.len() == model.windows.len()).then_some(())
-        });
-        eventually("the totals", PATIENCE, || {
-            let counted: u64 =
-                of_users_latest(&self.read("totals")).values().map(|row| row["n"].as_u64().unwrap()).sum();
-            (counted == model.records).then_some(())
-        });
-        self.check_totals();
-        self.check_recent();
-        self.check_windows();
-    }
-
-    fn check_totals(&self) {
-        let rows = self.read("totals");
-        let last = of_users_latest(&rows);
-        assert_eq!(last.len(), self.model.totals.len());
-        for (user, (count, sum)) in &self.model.totals {
-            assert_eq!(last[user], json!({"user": user, "n": count, "total": sum}), "{user}");
+    /// Waits until everything has come out, and compares each row with the model.
+    #[expect(clippy::disallowed_methods, reason = "a test polls with a deadline")]
+    pub fn check(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.look();
+            let missing = self.missing();
+            if missing.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {}", missing.join(", "));
         }
-        // `changes`: a strictly growing subsequence of the running result.
-        let mut before: BTreeMap<String, u64> = BTreeMap::new();
-        for row in rows {
-            let (user, value) = (row.key.unwrap(), row.value.unwrap());
-            let n = value["n"].as_u64().unwrap();
-            let previous = before.insert(user.clone(), n).unwrap_or(0);
-            assert!(n > previous, "{user}: {n} after {previous}");
-            if let Some(values) = self.model.values.get(&user) {
-                let running: i64 = values[..n as usize].iter().sum();
-                assert_eq!(value["total"], json!(running), "{user} after {n} records");
+    }
+
+    /// Compares what has come out by now.
+    pub fn look(&mut self) {
+        self.watchdog.check();
+        for (output, reader) in &mut self.readers {
+            for row in reader.read() {
+                self.model.take(*output, &row);
             }
         }
     }
 
-    /// Per user: the count and sum over the last three records, for each record.
-    fn check_recent(&self) {
-        let mut by_user: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-        for row in of_users(self.read("recent")) {
-            by_user.entry(row.key.unwrap()).or_default().push(row.value.unwrap());
-        }
-        for (user, values) in &self.model.values {
-            let expected: Vec<Value> = (0..values.len())
-                .map(|at| {
-                    let last = &values[at.saturating_sub(2)..=at];
-                    json!({"user": user, "value": values[at], "n3": last.len(), "sum3": last.iter().sum::<i64>()})
-                })
-                .collect();
-            assert_eq!(by_user.get(user).map_or(&[][..], |rows| rows), expected, "{user}");
-        }
-    }
-
-    fn check_windows(&self) {
-        let mut seen: BTreeMap<(String, i64), u64> = BTreeMap::new();
-        for row in self.read("windows") {
-            let value = row.value.unwrap();
-            let start = parse_time(value["window_start"].as_str().unwrap());
-            let before = seen.insert((value["item"].as_str().unwrap().to_owned(), start), value["n"].as_u64().unwrap());
-            assert_eq!(before, None, "a window was emitted twice: {value}");
-        }
-        assert_eq!(seen, self.model.windows);
+    /// Who or what has not come out in full.
+    fn missing(&self) -> Vec<String> {
+        self.readers.iter().flat_map(|(output, _)| self.model.missing(*output)).collect()
     }
 }
 
-fn of_users(rows: Vec<Row>) -> Vec<Row> {
-    rows.into_iter().filter(|row| row.key.as_ref().is_some_and(|key| key.starts_with("user-"))).collect()
+impl Model {
+    fn take(&mut self, output: Output, row: &Row) {
+        let key = row.key.as_deref().unwrap();
+        let value = row.value.as_ref().unwrap();
+        match output {
+            Output::Windows => self.take_window(value),
+            Output::Totals | Output::Recent if !key.starts_with("user-") => {}
+            Output::Totals => {
+                let user = self.users.get_mut(key).unwrap();
+                // `changes`: a strictly growing subsequence of the running result.
+                let n = value["n"].as_u64().unwrap();
+                assert!(n > user.counted, "{key}: {n} after {}", user.counted);
+                assert!(n <= user.fed(), "{key}: {n} of {} records", user.fed());
+                assert_eq!(*value, json!({"user": key, "n": n, "total": user.sum(n)}), "{key}");
+                user.counted = n;
+                user.forget();
+            }
+            Output::Recent => {
+                let user = self.users.get_mut(key).unwrap();
+                // The count and sum over the last three records, for each record.
+                let at = user.recent + 1;
+                assert!(at <= user.fed(), "{key}: row {at} of `recent` for {} records: {value}", user.fed());
+                let (from, last) = (at.saturating_sub(3), user.sum(at) - user.sum(at - 1));
+                let sum = user.sum(at) - user.sum(from);
+                assert_eq!(*value, json!({"user": key, "value": last, "n3": at - from, "sum3": sum}), "{key}");
+                user.recent = at;
+                user.forget();
+            }
+        }
+    }
+
+    fn take_window(&mut self, value: &Value) {
+        let start = value["window_start"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond();
+        let expected = self.windows.remove(&(value["item"].as_str().unwrap().to_owned(), start));
+        assert_eq!(expected, value["n"].as_u64(), "a window was emitted twice, or too early: {value}");
+    }
+
+    fn missing(&self, output: Output) -> Vec<String> {
+        let users = |came: fn(&User) -> u64| {
+            let missing = self.users.iter().filter(move |(_, user)| came(user) < user.fed());
+            missing.map(move |(name, user)| format!("{output:?} of {name}: {} of {}", came(user), user.fed())).collect()
+        };
+        match output {
+            Output::Totals => users(|user| user.counted),
+            Output::Recent => users(|user| user.recent),
+            Output::Windows => self.windows.keys().map(|window| format!("{output:?} of {window:?}")).collect(),
+        }
+    }
 }
 
-fn of_users_latest(rows: &[Row]) -> BTreeMap<String, Value> {
-    let mut last = latest(rows);
-    last.retain(|key, _| key.starts_with("user-"));
-    last
-}
+impl User {
+    fn fed(&self) -> u64 {
+        self.before.0 + self.values.len() as u64
+    }
 
-fn parse_time(text: &str) -> i64 {
-    text.parse::<jiff::Timestamp>().unwrap().as_millisecond()
+    /// Of the first `count` values.
+    fn sum(&self, count: u64) -> i64 {
+        let known = (count - self.before.0) as usize;
+        self.before.1 + self.values.iter().take(known).sum::<i64>()
+    }
+
+    /// Drops the values that nothing that is still to come depends on.
+    fn forget(&mut self) {
+        while self.before.0 < self.counted.min(self.recent.saturating_sub(3)) {
+            self.before = (self.before.0 + 1, self.before.1 + self.values.pop_front().unwrap());
+        }
+    }
 }
 
 fn topology_text(name: &str) -> String {

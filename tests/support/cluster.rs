@@ -145,12 +145,17 @@ pub struct Instance {
 impl Instance {
     /// `id` names the static member, the state directory below `directory` and the log file.
     pub fn start(kafka: &Kafka, topology: &Path, directory: &Path, id: &str, more: &[&str]) -> Self {
+        Self::start_at(&kafka.brokers, topology, directory, id, more)
+    }
+
+    /// With another way to the brokers.
+    pub fn start_at(brokers: &str, topology: &Path, directory: &Path, id: &str, more: &[&str]) -> Self {
         let http_port = free_port();
         let mut arguments: Vec<String> = vec![
             "run".to_owned(),
             topology.display().to_string(),
             "--brokers".to_owned(),
-            kafka.brokers.clone(),
+            brokers.to_owned(),
             "--state-dir".to_owned(),
             directory.join(format!("state-{id}")).display().to_string(),
             "--instance-id".to_owned(),

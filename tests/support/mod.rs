@@ -5,7 +5,10 @@
 pub mod broker;
 pub mod case;
 pub mod cluster;
+pub mod proxy;
+pub mod reader;
 pub mod shop;
+pub mod watchdog;
 
 use std::time::{Duration, Instant};
 
