@@ -1,10 +1,13 @@
-//! Which module may name which module and which crate. The direction of the arrows in `ARCHITECTURE.md`, checked.
+//! Which module may name which module and which crate: the direction of the arrows in `ARCHITECTURE.md`, checked. And that
+//! `docs/exactly-once.md` names tests that exist.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use sidestream::probe::{Mark, Rule};
 
 /// A module uses only modules of lower layers, or its own. The words (layer 0) use each other.
 const LAYERS: &[(&str, u8)] = &[
@@ -110,6 +113,64 @@ fn unsafe_code_stays_beside_the_kafka_client() {
         .map(|(path, _)| path)
         .collect();
     assert!(outside.is_empty(), "{outside:?}");
+}
+
+/// `docs/exactly-once.md` is the map from the rules to their tests: it must not name what is not there, nor leave a rule
+/// without a test.
+#[test]
+fn every_rule_of_the_table_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    collect(&root.join("src"), &mut files);
+    collect(&root.join("tests"), &mut files);
+    let code: String = files.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let broken: Vec<String> = Rule::ALL.iter().map(|rule| format!("{rule:?}")).collect();
+    let marks: Vec<String> = Mark::ALL.iter().map(|mark| format!("{mark:?}")).collect();
+    let table = fs::read_to_string(root.join("docs/exactly-once.md")).unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| rule "))
+        .map(|line| line.trim_matches('|').split(" | ").collect())
+        .collect();
+    let numbers: Vec<&str> =
+        rows.iter().map(|row| first_word(row[0]).trim_end_matches(['.', 'a', 'b', 'c', 'd', 'e'])).collect();
+    let absent: Vec<u32> = (1..=22).filter(|rule| !numbers.contains(&&*rule.to_string())).collect();
+    let mut wrong: Vec<String> = absent.iter().map(|rule| format!("rule {rule} is not in the table")).collect();
+    for row in &rows {
+        let [rule, kept, tests] = row[..] else {
+            wrong.push(format!("not three columns: {row:?}"));
+            continue;
+        };
+        let number = first_word(rule);
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        if named.is_empty() {
+            wrong.push(format!("{number} has no test"));
+        }
+        for name in named {
+            let exists = if name.starts_with(char::is_uppercase) {
+                broken.iter().chain(&marks).any(|known| known == name)
+            } else {
+                code.contains(&format!("fn {name}("))
+            };
+            if !exists {
+                wrong.push(format!("{number}: there is no test `{name}`"));
+            }
+        }
+        for path in kept.split('`').skip(1).step_by(2).filter(|path| path.contains('/')) {
+            let file = root.join("src").join(path);
+            if !file.exists() {
+                wrong.push(format!("{number}: there is no `src/{path}`"));
+            }
+        }
+    }
+    let unnamed =
+        broken.iter().filter(|rule| !rows.iter().any(|row| row.iter().any(|cell| cell.contains(&format!("`{rule}`")))));
+    wrong.extend(unnamed.map(|rule| format!("the simulation breaks `{rule}`, which no rule names")));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn first_word(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or_default()
 }
 
 /// Whether `name::` in the line is a crate's and not a module's of ours (`store::rocksdb::...`).

@@ -7,9 +7,10 @@ mod harness;
 
 use harness::{Flow, START, events};
 use serde_json::{Value, json};
-use sidestream::ids::TopicName;
+use sidestream::ids::{Partition, TopicName};
 use sidestream::log::memory::End;
 use sidestream::log::memory::faults::{Fault, Step};
+use sidestream::log::partitioner::partition_of;
 use sidestream::runtime::view::Condition;
 
 #[test]
@@ -575,4 +576,40 @@ fn a_producer_that_is_given_up_commits_nothing_any_more() {
     flow.settle();
     flow.stop();
     assert_eq!(flow.read("out"), [], "it would come again with the next process");
+}
+
+/// EXACTLY-ONCE rule 17c: a partition behind a repartition that gets no data is told of the time, but not of every step of
+/// it.
+#[test]
+fn a_watermark_of_its_own_is_sent_after_the_least_advance_and_the_least_interval() {
+    let mut flow = events(
+        r"
+steps:
+  per_item:
+    from: events
+    window: {type: tumbling, size: 10s}
+    group_by: item
+    aggregate: {n: COUNT(*)}
+    emit: final
+",
+    );
+    let other = Partition(1 - partition_of(b"x", 2).0);
+    let sent = |flow: &Flow| {
+        let records = flow.log.topic_records(&TopicName::from("app-per_item-repartition")).unwrap();
+        let (data, watermarks): (Vec<_>, Vec<_>) = records.into_iter().partition(|(_, record)| record.key().is_some());
+        assert!(data.iter().all(|(partition, _)| *partition != other));
+        watermarks.iter().filter(|(partition, _)| *partition == other).count()
+    };
+    let after = |flow: &mut Flow, at: i64, wait_ms: u64| {
+        flow.send("events", "u1", json!({"item": "x", "value": 1, "at": START + at}));
+        flow.wait(wait_ms);
+        sent(flow)
+    };
+    assert_eq!(after(&mut flow, 0, 2_000), 1);
+    assert_eq!(after(&mut flow, 99, 2_000), 1, "too small an advance");
+    assert_eq!(after(&mut flow, 100, 400), 2);
+    assert_eq!(after(&mut flow, 5_000, 200), 2, "a second has not passed");
+    assert_eq!(after(&mut flow, 6_000, 200), 2);
+    flow.wait(1_000);
+    assert_eq!(sent(&flow), 3, "one for all that has come meanwhile");
 }

@@ -347,8 +347,10 @@ mod tests {
     fn what_correctness_needs_wins_over_a_users_property() {
         let mut settings = KafkaSettings::new("localhost:9092");
         settings.properties.insert("isolation.level".to_owned(), "read_uncommitted".to_owned());
+        settings.properties.insert("auto.offset.reset".to_owned(), "earliest".to_owned());
         let properties = Properties::new(&settings, "x").consumer().finish();
-        let last = properties.iter().rfind(|(name, _)| name == "isolation.level");
-        assert_eq!(last.map(|(_, value)| value.as_str()), Some("read_committed"));
+        let last = |name: &str| properties.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        assert_eq!(last("isolation.level"), Some("read_committed"));
+        assert_eq!(last("auto.offset.reset"), Some("error"));
     }
 }

@@ -1,24 +1,29 @@
 //! Instances over the in-process log, turned by hand: start, hand-over, loss, conflict, end.
 
+mod gate;
 mod misfits;
 mod plans;
 mod querying;
 mod resetting;
 mod restoring;
+mod threads;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::clock::SystemClock;
 use crate::ids::{EventTime, Offset, Partition, TaskId};
-use crate::log::memory::faults::{Fault, MarkerDelay, Step};
+use crate::log::memory::faults::{Fault, MarkerDelay, Request, Step};
 use crate::log::memory::{End, MemoryLog};
 use crate::log::{Cleanup, Log, OutgoingRecord, ProducerSettings};
 use crate::runtime::view::{Condition, Owner, Phase, TaskState};
 use crate::runtime::{Instance, Lifetime, Shutdown, run};
+use crate::store::directory::StateDirectory;
 use crate::store::memory::Memory;
-use plans::{World, plan, plan_over, totals};
+use plans::{World, at, plan, plan_over, totals};
 
 fn running(instance: &Instance) -> BTreeSet<TaskId> {
     let tasks = instance.view().tasks();
@@ -191,6 +196,27 @@ fn after_a_lost_session_the_tasks_are_opened_anew() {
     world.turn_until(&mut [&mut instance], |instances| running(instances[0]).len() == 8);
 }
 
+/// Only the representative is subscribed to: of the other input the broker would forget an offset that is not committed.
+#[test]
+fn a_task_commits_the_offsets_of_all_its_inputs_when_it_opens() {
+    let world = World::new();
+    let text = "version: 1\nname: app\nstreams:\n  events: {topic: events, key: {name: id, type: STRING}, columns: {}}\n  \
+                accounts: {topic: accounts, key: {name: id, type: STRING}, columns: {}}\nsteps:\n  totals: {from: \
+                [events, accounts], group_by: id, aggregate: {n: COUNT(*)}, ttl: none}\n";
+    let plan = crate::topology::load_text("app.yaml", text, None, &|_| None).unwrap().plan;
+    let (mut instance, _) = world.instance_with("a", plan, Arc::new(Memory::new()), Lifetime::Dynamic);
+    let inputs: Vec<_> =
+        ["accounts", "events"].iter().flat_map(|topic| (0..4).map(|partition| at(topic, partition))).collect();
+    world.turn_until(&mut [&mut instance], |_| {
+        world
+            .log
+            .committed("app", &inputs)
+            .unwrap()
+            .iter()
+            .all(|committed| committed.as_ref().is_some_and(|committed| committed.offset == Offset::ZERO))
+    });
+}
+
 /// The broker lets offsets of idle inputs expire, and tombstones vanish: an idle task says that it is there.
 #[test]
 fn an_idle_task_is_opened_anew_every_few_hours() {
@@ -198,13 +224,80 @@ fn an_idle_task_is_opened_anew_every_few_hours() {
     let (mut instance, _) = world.instance("a");
     world.turn_until(&mut [&mut instance], |instances| running(instances[0]).len() == 8);
     let finished = |instance: &Instance| instance.view().counters.total(&crate::metric::RESTORATIONS);
-    let before = finished(&instance);
+    let commits = |instance: &Instance| instance.view().counters.total(&crate::metric::COMMITS);
+    world.turn_until(&mut [&mut instance], |instances| commits(instances[0]) > 0);
+    let (before, committed) = (finished(&instance), commits(&instance));
     for _ in 0..13 * 3600 / 4 {
         world.clock.advance(Duration::from_secs(4));
         instance.turn().unwrap();
     }
     world.turn_until(&mut [&mut instance], |instances| running(instances[0]).len() == 8);
     assert!(finished(&instance) >= before + 4, "{} after {before}", finished(&instance));
+    world.turn_until(&mut [&mut instance], |instances| commits(instances[0]) > committed);
+}
+
+/// EXACTLY-ONCE rule 2b.
+#[test]
+fn a_start_with_fewer_workers_ends_all_former_transactions_before_it_reads_offsets() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    StateDirectory::open(folder.path(), "app").unwrap().use_workers(3).unwrap();
+    let steps: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&steps);
+    world.log.set_faults(Some(Box::new(move |point| {
+        match point.step {
+            Step::Init(id) => seen.lock().push(format!("init {id}")),
+            Step::Request(Request::Committed) => seen.lock().push("offsets".to_owned()),
+            _ => {}
+        }
+        Fault::None
+    })));
+    let mut settings = world.settings("a", plan(), Arc::new(Memory::new()), Lifetime::Dynamic, &world.log);
+    settings.directory = Some(StateDirectory::open(folder.path(), "app").unwrap());
+    settings.workers = 1;
+    let mut instance = Instance::new(settings);
+    world.turn_until(&mut [&mut instance], |instances| is_ready(instances[0]));
+    let steps = steps.lock();
+    let first_read = steps.iter().position(|step| step == "offsets").unwrap();
+    let mut before: Vec<&str> = steps[..first_read].iter().map(String::as_str).collect();
+    before.sort_unstable();
+    assert_eq!(before, ["init app-a-0", "init app-a-1", "init app-a-2"]);
+}
+
+/// EXACTLY-ONCE rule 15c: while more waits to be read, nothing but the bytes of dirty rows calls for a commit here.
+#[test]
+fn a_transaction_is_cut_when_dirty_rows_have_grown_to_their_share() {
+    const RECORDS: usize = 20_000;
+    let commits_under_way = |dirty_rows_per_worker| {
+        let world = World::empty();
+        world.create("events", 1, Cleanup::Delete);
+        let plan = totals("n: COUNT(*)", "id");
+        let mut settings = world.settings("a", plan, Arc::new(Memory::new()), Lifetime::Dynamic, &world.log);
+        settings.commit_interval = Duration::from_hours(1);
+        settings.budget.dirty_rows_per_worker = dirty_rows_per_worker;
+        let mut instance = Instance::new(settings);
+        world.turn_until(&mut [&mut instance], |instances| is_ready(instances[0]));
+        for number in 0..RECORDS {
+            let key = format!("key {number}");
+            let record =
+                OutgoingRecord { key: Some(key.as_bytes()), value: Some(b"{}"), timestamp: EventTime(0), headers: &[] };
+            world.log.append(&"events".into(), Partition(0), record).unwrap();
+        }
+        let mut commits = Vec::new();
+        world.turn_until(&mut [&mut instance], |_| {
+            let committed = world.log.committed("app", &[at("events", 0)]).unwrap().remove(0);
+            let committed = committed.map_or(0, |committed| usize::try_from(committed.offset.0).unwrap());
+            if commits.last() != Some(&committed) {
+                commits.push(committed);
+            }
+            committed == RECORDS
+        });
+        commits
+    };
+    assert_eq!(commits_under_way(256 << 20), [0, RECORDS]);
+    let cut = commits_under_way(1 << 20);
+    assert!(cut.len() > 3, "{cut:?}");
+    assert!(cut.windows(2).all(|two| two[1] - two[0] < RECORDS / 2), "{cut:?}");
 }
 
 #[test]

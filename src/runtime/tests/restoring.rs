@@ -182,6 +182,30 @@ fn a_turn_takes_a_bounded_share_of_large_records_and_many_small_ones() {
     assert_eq!(second[0].0, 4_000, "{second:?}");
 }
 
+/// EXACTLY-ONCE rule 3c: what followed the state is gone, so nothing can be built upon it.
+#[test]
+fn a_changelog_that_goes_out_of_range_under_a_restoration_is_restored_from_its_new_start() {
+    let bench = Bench::new(Cleanup::Delete);
+    bench.change("old", Some("x"));
+    bench.restore();
+    let large = "x".repeat(256 * 1024);
+    for number in 0..64 {
+        bench.change(&format!("{number}"), Some(&large));
+    }
+    let mut restoration = bench.begin().unwrap();
+    let mut fetcher = bench.world.log.fetcher("restore").unwrap();
+    assert!(matches!(restoration.turn(&mut *fetcher, Duration::ZERO).unwrap(), Turn::More(_)));
+    assert!(bench.value("0").is_some());
+    bench.world.log.trim(&"app-accounts-changelog".into(), 4).unwrap();
+    let done = (0..100).any(|_| matches!(restoration.turn(&mut *fetcher, Duration::ZERO).unwrap(), Turn::Done(_)));
+    assert!(done, "{restoration:?}");
+    let left: Vec<String> = (0..64).map(|number| number.to_string()).filter(|key| bench.value(key).is_some()).collect();
+    assert_eq!(left, ["60", "61", "62", "63"]);
+    assert_eq!(bench.value("old"), None);
+    assert_eq!(bench.position().unwrap().offset, Offset(65));
+    assert_eq!(bench.restored("full"), 1 + 4);
+}
+
 #[test]
 fn rows_without_a_position_are_wiped() {
     let bench = Bench::new(Cleanup::Delete);
