@@ -32,6 +32,11 @@ enum Progress {
 impl Process {
     /// The product, with one worker.
     pub fn product(brokers: &str, topology: &Path, directory: &Path, input: &str) -> Self {
+        Self::product_with(brokers, topology, directory, input, &[])
+    }
+
+    /// The same with more on its command line.
+    pub fn product_with(brokers: &str, topology: &Path, directory: &Path, input: &str, more: &[&str]) -> Self {
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sidestream"));
         command
@@ -39,7 +44,8 @@ impl Process {
             .arg(topology)
             .args(["--brokers", brokers, "--workers", "1", "--create-topics", "--instance-id", "bench"])
             .args(["--log-format", "text", "--http", &format!("127.0.0.1:{port}"), "--state-dir"])
-            .arg(directory.join("state"));
+            .arg(directory.join("state"))
+            .args(more);
         let log_file = directory.join("log");
         command.stdout(File::create(&log_file).unwrap());
         let progress = Progress::Metrics { port, topic: format!("topic=\"{input}\"") };
@@ -48,8 +54,13 @@ impl Process {
 
     /// This executable as a floor program.
     pub fn floor(arguments: &[String], directory: &Path) -> Self {
+        Self::own(&[&["floor".to_owned()], arguments].concat(), directory)
+    }
+
+    /// This executable as a program that prints how far it has come.
+    pub fn own(arguments: &[String], directory: &Path) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg("floor").args(arguments).stdout(Stdio::piped());
+        command.args(arguments).stdout(Stdio::piped());
         let count = Arc::new(AtomicU64::new(0));
         let mut process = Self::start(command, Progress::Lines(Arc::clone(&count)), directory.join("log"));
         let output = BufReader::new(process.child.stdout.take().unwrap());

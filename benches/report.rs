@@ -10,6 +10,7 @@ use crate::floor::Program;
 use crate::input::{ACCOUNTS, PARTITIONS};
 use crate::latency::{Latency, RATE};
 use crate::pace::{Pace, Stretch};
+use crate::restore;
 use crate::support::broker;
 use crate::workload::Workload;
 
@@ -20,6 +21,7 @@ pub struct Report {
     pub floors: Vec<(Program, Pace)>,
     pub paces: Vec<(Workload, Pace)>,
     pub latencies: Vec<(&'static str, Latency)>,
+    pub restore: Option<restore::Figures>,
 }
 
 impl Report {
@@ -46,6 +48,13 @@ impl Report {
         for (workload, pace) in &self.paces {
             println!("| {} {} |", workload.name(), columns(pace, self.floor_of(*workload)));
         }
+        self.print_latencies();
+        if let Some(restore) = &self.restore {
+            restore.print();
+        }
+    }
+
+    fn print_latencies(&self) {
         if self.latencies.is_empty() {
             return;
         }
@@ -122,6 +131,7 @@ impl Report {
             "floors": floors,
             "workloads": workloads,
             "latencies": latencies,
+            "restore": self.restore.as_ref().map(restore::Figures::json),
         })
     }
 }

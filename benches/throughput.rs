@@ -4,14 +4,17 @@
 //! 2. One floor program uncounted, to warm the broker up; then the floor programs, and each workload with `sidestream
 //!    run`: one after the other, each a process of its own that is alone with the broker, over the same input.
 //! 3. Latency of the pipe at a steady rate, exactly once and at least once.
-//! 4. A table, and `bench.json` in the target directory.
+//! 4. A restoration of all state, beside a bare read of the same changelog.
+//! 5. A table, and `bench.json` in the target directory.
 //!
-//! `SIDESTREAM_BENCH_RECORDS` (3000000) and `SIDESTREAM_BENCH` (a list of pipe, keyed, tumbling, join, latency) choose.
+//! `SIDESTREAM_BENCH_RECORDS` (3000000) and `SIDESTREAM_BENCH` (a list of pipe, keyed, tumbling, join, latency,
+//! restore) choose.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that fails has no result")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it reports to whoever started it")]
 #![expect(clippy::disallowed_methods, reason = "real time is what is measured")]
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters and shares")]
 
+mod changelog;
 mod client;
 mod floor;
 mod input;
@@ -19,6 +22,7 @@ mod latency;
 mod pace;
 mod process;
 mod report;
+mod restore;
 #[path = "../tests/support/mod.rs"]
 mod support;
 mod workload;
@@ -41,12 +45,15 @@ const DEFAULT_RECORDS: u64 = 3_000_000;
 /// Between two commits of a floor program: for pace as the product's, for latency what its adaptive ones come near to.
 const FLOOR_COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 const FLOOR_COMMIT_INTERVAL_LATENCY: Duration = Duration::from_millis(20);
+/// Everything that `SIDESTREAM_BENCH` chooses from.
+const CHOICE: &str = "pipe,keyed,tumbling,join,latency,restore";
 const INPUT: &str = "bench.transactions";
 const ACCOUNTS: &str = "bench.accounts";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
+        Some("read") => restore::read(&arguments[1..]),
         Some("floor") => floor::run(&floor::Arguments::from_command_line(&arguments[1..])),
         _ if arguments.iter().any(|argument| argument == "--bench") => Bench::new().run(),
         _ => println!("a benchmark, not a test: cargo bench --bench throughput"),
@@ -66,11 +73,10 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let records = std::env::var("SIDESTREAM_BENCH_RECORDS").map_or(DEFAULT_RECORDS, |text| text.parse().unwrap());
-        let chosen =
-            std::env::var("SIDESTREAM_BENCH").unwrap_or_else(|_| "pipe,keyed,tumbling,join,latency".to_owned());
+        let chosen = std::env::var("SIDESTREAM_BENCH").unwrap_or_else(|_| CHOICE.to_owned());
         let chosen: Vec<String> = chosen.split(',').map(|name| name.trim().to_owned()).collect();
-        let known = |name: &String| name == "latency" || Workload::ALL.iter().any(|workload| workload.name() == name);
-        assert!(chosen.iter().all(known), "SIDESTREAM_BENCH is a list of pipe, keyed, tumbling, join, latency");
+        let known = |name: &String| CHOICE.split(',').any(|known| known == name);
+        assert!(chosen.iter().all(known), "SIDESTREAM_BENCH is a list of {CHOICE}");
         Self {
             kafka: Kafka::new(broker::shared()),
             records,
@@ -109,6 +115,9 @@ impl Bench {
                 eprintln!("latency: {}", guarantee.name());
                 report.latencies.push((guarantee.name(), self.measure_latency(guarantee)));
             }
+        }
+        if self.is_chosen("restore") {
+            report.restore = Some(restore::measure(self));
         }
         report.print();
         println!("\nwritten to {}", report.write().display());

@@ -16,6 +16,7 @@ use crate::log::{self, Fetcher};
 use crate::probe::{self, Mark};
 use crate::runtime::view::{Condition, RestoreProgress, TaskState, View};
 use crate::store::WritePressure;
+use crate::store::run::RunsGuard;
 use crate::task::restore::{self, Awaited, Restoration, Restored, Tools, Turn};
 use crate::task::{self, OpenTask, Task};
 
@@ -92,7 +93,11 @@ pub struct Restorer {
     sync_max_wait: Option<Duration>,
     queue: VecDeque<Job>,
     current: Option<(Job, Restoration)>,
+    /// Of the current job. A client that has read a topic to its end waits there, and would begin with the next one only
+    /// when that wait is over; and nobody needs one that restores nothing.
     fetcher: Option<Box<dyn Fetcher>>,
+    /// Of the jobs that are done, until there are no more.
+    runs: Vec<RunsGuard>,
     /// On the clock's monotonic time.
     not_before: Duration,
     /// When the current restoration last came on.
@@ -121,6 +126,7 @@ impl Restorer {
             queue: VecDeque::new(),
             current: None,
             fetcher: None,
+            runs: Vec::new(),
             not_before: Duration::ZERO,
             heard_at: Duration::ZERO,
         }
@@ -142,7 +148,11 @@ impl Restorer {
     /// Moves the first job on, waiting up to `wait` for records.
     pub fn turn(&mut self, wait: Duration) -> Option<Finished> {
         self.drop_cancelled();
-        if self.is_idle() || self.is_waiting() {
+        if self.is_idle() {
+            self.runs.clear();
+            return None;
+        }
+        if self.is_waiting() {
             return None;
         }
         match self.step(wait) {
@@ -196,6 +206,8 @@ impl Restorer {
         match turned {
             Ok(Turn::Done(restored)) => {
                 self.show(&job, &restoration);
+                self.fetcher = None;
+                self.runs.extend(restoration.into_runs());
                 Ok(Some((job, restored)))
             }
             Ok(Turn::More(handled)) => {

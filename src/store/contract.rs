@@ -10,7 +10,7 @@ use super::memory::Memory;
 use super::mixed::Mixed;
 use super::rocksdb::{RocksDb, RocksDbSettings};
 use super::{
-    Backend, ChangelogPosition, Direction, Error, KeyRange, RowWrite, SharedBackend, StorePartition, WriteBatch,
+    Backend, ChangelogPosition, Direction, Error, KeyRange, RowWrite, Run, SharedBackend, StorePartition, WriteBatch,
 };
 use crate::ids::{Offset, Partition, StoreId, TopicPartition};
 
@@ -73,7 +73,7 @@ on_every_backend![
     wiping_removes_rows_and_position_of_that_partition_only,
     a_wipe_spares_the_empty_key_of_the_next_partition,
     a_wiped_partition_can_be_written_again,
-    rows_in_bulk_are_visible_at_once_and_their_position_when_finished,
+    a_run_is_visible_with_its_position_and_the_last_row_of_a_key_wins,
     partitions_with_rows_or_a_position_are_listed,
     usage_grows_with_what_is_kept,
 ];
@@ -332,7 +332,6 @@ fn wiping_removes_rows_and_position_of_that_partition_only(backend: &dyn Backend
 
 fn a_wipe_spares_the_empty_key_of_the_next_partition(backend: &dyn Backend) {
     backend.write(rows([put(at(0, 1), b"\xFF\xFF\xFF\xFF", b"v"), put(at(0, 2), b"", b"next")])).unwrap();
-    backend.finish_bulk(at(0, 1), position(1)).unwrap();
     backend.reclaim(at(0, 1)).unwrap();
     backend.wipe(at(0, 1)).unwrap();
     assert_eq!(get(backend, at(0, 2), b"").as_deref(), Some(&b"next"[..]));
@@ -347,17 +346,32 @@ fn a_wiped_partition_can_be_written_again(backend: &dyn Backend) {
     assert_eq!(get(backend, at(0, 1), b"both").as_deref(), Some(&b"new"[..]));
 }
 
-fn rows_in_bulk_are_visible_at_once_and_their_position_when_finished(backend: &dyn Backend) {
+fn a_run_is_visible_with_its_position_and_the_last_row_of_a_key_wins(backend: &dyn Backend) {
     let value = vec![7; 1000];
-    let many: Vec<RowWrite> = (0..3000u32).map(|key| put(at(0, 1), key.to_be_bytes(), &value)).collect();
-    backend.write_bulk(many).unwrap();
-    backend.write_bulk(vec![delete(at(0, 1), &5u32.to_be_bytes())]).unwrap();
-    backend.write_bulk(Vec::new()).unwrap();
+    backend.write(rows([put(at(0, 1), 7u32.to_be_bytes(), b"old"), put(at(0, 1), b"kept", b"old")])).unwrap();
+    let mut run = Run::default();
+    for key in (0..3000u32).rev() {
+        run.push(&key.to_be_bytes(), Some(&value));
+    }
+    run.push(&5u32.to_be_bytes(), None);
+    run.push(&6u32.to_be_bytes(), None);
+    run.push(&6u32.to_be_bytes(), Some(b"again"));
+    backend.begin_runs(StoreId(0));
+    backend.write_run(at(0, 1), &mut run, position(3003)).unwrap();
+    assert_eq!(keys(backend, at(0, 1)).len(), 3000);
+    assert_eq!(get(backend, at(0, 1), &5u32.to_be_bytes()), None);
+    assert_eq!(get(backend, at(0, 1), &6u32.to_be_bytes()).as_deref(), Some(&b"again"[..]));
+    assert_eq!(get(backend, at(0, 1), &7u32.to_be_bytes()).as_deref(), Some(&*value));
+    assert_eq!(backend.changelog_position(at(0, 1)).unwrap(), Some(position(3003)));
+    run.clear();
+    run.push(b"kept", None);
+    backend.write_run(at(0, 1), &mut run, position(3004)).unwrap();
+    backend.write_run(at(0, 1), &mut Run::default(), position(3005)).unwrap();
+    backend.end_runs(StoreId(0));
     assert_eq!(keys(backend, at(0, 1)).len(), 2999);
-    assert_eq!(backend.changelog_position(at(0, 1)).unwrap(), None);
-    backend.finish_bulk(at(0, 1), position(3001)).unwrap();
-    assert_eq!(keys(backend, at(0, 1)).len(), 2999);
-    assert_eq!(backend.changelog_position(at(0, 1)).unwrap(), Some(position(3001)));
+    assert_eq!(backend.changelog_position(at(0, 1)).unwrap(), Some(position(3005)));
+    backend.write(rows([put(at(0, 1), b"kept", b"new")])).unwrap();
+    assert_eq!(get(backend, at(0, 1), b"kept").as_deref(), Some(&b"new"[..]));
 }
 
 fn partitions_with_rows_or_a_position_are_listed(backend: &dyn Backend) {

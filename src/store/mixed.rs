@@ -8,7 +8,7 @@
 use super::memory::Memory;
 use super::rocksdb::RocksDb;
 use super::{
-    Backend, ChangelogPosition, Direction, Error, KeyRange, RowWrite, StorePartition, Usage, VisitEntry, WriteBatch,
+    Backend, ChangelogPosition, Direction, Error, KeyRange, Run, StorePartition, Usage, VisitEntry, WriteBatch,
     WritePressure,
 };
 use crate::ids::{Offset, Partition, StoreId, TopicPartition};
@@ -71,14 +71,20 @@ impl Backend for Mixed {
         self.memory.write(WriteBatch { rows: memory_rows, positions: memory_positions, inputs: Vec::new() })
     }
 
-    fn write_bulk(&self, rows: Vec<RowWrite>) -> Result<(), Error> {
-        let (memory, rocksdb) = self.divide(rows, |row| row.at.store);
-        self.rocksdb.write_bulk(rocksdb)?;
-        self.memory.write_bulk(memory)
+    fn write_run(&self, at: StorePartition, run: &mut Run, position: ChangelogPosition) -> Result<(), Error> {
+        self.of(at.store).write_run(at, run, position)
     }
 
-    fn finish_bulk(&self, at: StorePartition, position: ChangelogPosition) -> Result<(), Error> {
-        self.of(at.store).finish_bulk(at, position)
+    fn run_bytes(&self) -> usize {
+        self.rocksdb.run_bytes()
+    }
+
+    fn begin_runs(&self, store: StoreId) {
+        self.of(store).begin_runs(store);
+    }
+
+    fn end_runs(&self, store: StoreId) {
+        self.of(store).end_runs(store);
     }
 
     fn write_pressure(&self) -> WritePressure {

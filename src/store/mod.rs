@@ -21,12 +21,14 @@ pub mod mixed;
 mod refusal;
 pub mod rocksdb;
 pub mod row;
+pub mod run;
 pub mod sweep;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::ids::{Offset, Partition, StoreId, TopicPartition};
+pub use run::Run;
 
 pub type SharedBackend = Arc<dyn Backend>;
 
@@ -76,19 +78,25 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// Writes all of it or nothing.
     fn write(&self, batch: WriteBatch) -> Result<(), Error>;
 
-    /// Writes rows of a restore, faster than `write`: until `finish_bulk` a crash may lose any of them.
+    /// Writes what a restoration has read, faster than `write`, and then records how far it reaches.
     ///
-    /// That never makes a recorded position lie: it says what is there *at least*, and these rows are further along the
-    /// same changelog, so applying it again from the recorded offset ends in the same state.
-    fn write_bulk(&self, rows: Vec<RowWrite>) -> Result<(), Error> {
-        self.write(WriteBatch { rows, ..WriteBatch::default() })
+    /// A crash in between may leave any of the rows without the position. That never makes the recorded one lie: it says
+    /// what is there *at least*, and these rows are further along the same changelog, so that applying it again from the
+    /// recorded offset ends in the same state.
+    fn write_run(&self, at: StorePartition, run: &mut Run, position: ChangelogPosition) -> Result<(), Error> {
+        self.write(WriteBatch { rows: run.rows(at), positions: vec![(at, position)], inputs: Vec::new() })
     }
 
-    /// Makes the rows of earlier `write_bulk` calls durable, and only then records how far they reach. Callable several
-    /// times during one restore, so that a crash does not start it over.
-    fn finish_bulk(&self, at: StorePartition, position: ChangelogPosition) -> Result<(), Error> {
-        self.write(WriteBatch { positions: vec![(at, position)], ..WriteBatch::default() })
+    /// How many bytes of rows are worth a run.
+    fn run_bytes(&self) -> usize {
+        1 << 20
     }
+
+    /// Runs are about to be written to a store, until as many calls of `end_runs`: it may put off what costs while they
+    /// come.
+    fn begin_runs(&self, _store: StoreId) {}
+
+    fn end_runs(&self, _store: StoreId) {}
 
     /// Whether the backend is behind with its background work. A restore makes way then; a task need not.
     fn write_pressure(&self) -> WritePressure {

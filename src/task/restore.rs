@@ -12,8 +12,8 @@
 //! 4. Changelogs are read, read-committed, until an end of partition *at or beyond* the high watermark of step 2. The
 //!    first end is not enough: a committed offset can be visible while the last stable offset of the changelog still
 //!    hides that very commit (KAFKA-10167).
-//! 5. Rows are written with the position that they bring the store to, so that a restoration which is cut off goes on
-//!    from there.
+//! 5. Rows are collected and written in runs, each with the position that it brings the store to, so that a restoration
+//!    which is cut off goes on from there.
 //!
 //! Invariants
 //! - A position is never ahead of the rows beside it.
@@ -28,7 +28,8 @@ use crate::ids::{Offset, TaskId, TopicPartition};
 use crate::log::{self, CommittedOffset, FetchSlot, Fetched, Fetcher, OffsetQuery, Record, SharedLog};
 use crate::metric::{self, Counter, Counters};
 use crate::probe::{self, Mark, Rule};
-use crate::store::{self, ChangelogPosition, RowWrite, SharedBackend, StorePartition, WriteBatch};
+use crate::store::run::{Run, RunsGuard};
+use crate::store::{self, ChangelogPosition, SharedBackend, StorePartition, WriteBatch};
 use crate::task;
 use crate::task::facts::{Facts, OffsetMetadata};
 use crate::task::source_rows::SourceRows;
@@ -42,10 +43,8 @@ const FETCH_LIMIT: usize = 4096;
 const TURN_BYTES: usize = 1 << 20;
 /// What records are taken for before any has been seen.
 const UNSEEN_RECORD_BYTES: usize = 64 << 10;
-/// Rows are written when they have grown to this.
-const BATCH_BYTES: usize = 1 << 20;
-/// A full restoration records how far it has come each time that it has written this much.
-const CHECKPOINT_BYTES: u64 = 256 << 20;
+/// What there is when nothing more comes is written as a run where it is more than this part of one, else as a commit is.
+const WORTH_A_RUN: usize = 8;
 
 // ---- the decision --------------------------------------------------------------------------------------------------
 
@@ -220,12 +219,16 @@ struct StoreRestoration {
     /// Of the state that is built upon.
     base_written_at: i64,
     reading: Reading,
-    pending: Vec<RowWrite>,
-    pending_bytes: usize,
-    /// Bytes written in bulk since the last recorded position.
-    bulk_bytes: u64,
+    /// Read and not yet written.
+    pending: Run,
+    /// At which size it is written.
+    run_bytes: usize,
+    /// Held from the first run on, until the restoration is dropped: the store of another task may be next.
+    runs: Option<RunsGuard>,
     records: u64,
     bytes: u64,
+    /// Of these, what the metrics know.
+    counted: (u64, u64),
     records_counter: Counter,
     bytes_counter: Counter,
 }
@@ -325,11 +328,12 @@ impl Restoration {
                 end,
                 base_written_at,
                 reading: Reading::NotYet,
-                pending: Vec::new(),
-                pending_bytes: 0,
-                bulk_bytes: 0,
+                pending: Run::default(),
+                run_bytes: tools.backend.run_bytes(),
+                runs: None,
                 records: 0,
                 bytes: 0,
+                counted: (0, 0),
                 records_counter: tools.counters.counter(&metric::RECORDS_RESTORED, &[name, extent.name()]),
                 bytes_counter: tools.counters.counter(&metric::BYTES_RESTORED, &[name, extent.name()]),
             });
@@ -379,12 +383,18 @@ impl Restoration {
         let outcome = self.fetch_and_apply(&mut fetched, fetcher, wait);
         fetched.clear();
         self.fetched = fetched;
+        self.stores.iter_mut().for_each(StoreRestoration::count);
         let handled = outcome?;
         if self.stores.iter().all(|store| store.reading == Reading::Finished) {
             tracing::debug!(task = %self.task, records = self.progress().records, "task restored");
             return Ok(Turn::Done(self.restored.clone()));
         }
         Ok(Turn::More(handled))
+    }
+
+    /// What tells the stores that runs are coming: to be held for as long as more restorations follow.
+    pub fn into_runs(self) -> impl Iterator<Item = RunsGuard> {
+        self.stores.into_iter().filter_map(|store| store.runs)
     }
 
     /// Gives the fetcher back before the end. What was applied stays.
@@ -437,7 +447,10 @@ impl Restoration {
             }
             wait = Duration::ZERO;
         }
-        self.write_pending()?;
+        if handled == 0 {
+            // Whatever is waited for, it may take long.
+            self.write_pending()?;
+        }
         Ok(handled)
     }
 
@@ -488,24 +501,25 @@ impl Restoration {
             store.position = store.end;
             return self.finish(index, fetcher);
         }
-        let change = match &mut store.source_rows {
-            Some(rows) => rows.change(record),
-            None => record.key().map(|key| SourceChange { key: key.into(), value: record.value().map(Into::into) }),
-        };
-        if let Some(SourceChange { key, value }) = change {
-            store.pending_bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
-            store.pending.push(RowWrite { at: store.at, key, value });
+        match &mut store.source_rows {
+            Some(rows) => {
+                if let Some(SourceChange { key, value }) = rows.change(record) {
+                    store.pending.push(&key, value.as_deref());
+                }
+            }
+            None => {
+                if let Some(key) = record.key() {
+                    store.pending.push(key, record.value());
+                }
+            }
         }
-        let size = record.size() as u64;
         store.position = record.offset.next();
         store.records += 1;
-        store.bytes += size;
-        store.records_counter.add(1);
-        store.bytes_counter.add(size);
+        store.bytes += record.size() as u64;
         if store.source_rows.is_some() && store.position >= store.end {
             return self.finish(index, fetcher);
         }
-        if store.pending_bytes >= BATCH_BYTES { self.write(index) } else { Ok(()) }
+        if store.pending.bytes() >= store.run_bytes { self.write(index) } else { Ok(()) }
     }
 
     /// The store that a slot stands for, if it is still being read.
@@ -520,8 +534,8 @@ impl Restoration {
         let name = &*self.tools.plan.stores[store.at.store.index()].name;
         tracing::warn!(task = %self.task, store = name, reason = %Distrust::OutOfRange, "local state is not used");
         let start = query(&self.tools.log, OffsetQuery::Start, std::slice::from_ref(&store.changelog))?[0];
-        drop(store.take_pending());
-        store.bulk_bytes = 0;
+        store.pending.clear();
+        store.count();
         self.tools.backend.wipe(store.at)?;
         store.extent = Extent::Full;
         store.records_counter = self.tools.counters.counter(&metric::RECORDS_RESTORED, &[name, store.extent.name()]);
@@ -535,21 +549,7 @@ impl Restoration {
 
     fn write(&mut self, index: usize) -> Result<(), Error> {
         let store = &mut self.stores[index];
-        let position = store.position_at(store.base_written_at);
-        let bytes = store.pending_bytes as u64;
-        let rows = store.take_pending();
-        if store.extent != Extent::Full {
-            let positions = vec![(store.at, position)];
-            self.tools.backend.write(WriteBatch { rows, positions, inputs: Vec::new() })?;
-            return Ok(());
-        }
-        self.tools.backend.write_bulk(rows)?;
-        store.bulk_bytes += bytes;
-        if store.bulk_bytes >= CHECKPOINT_BYTES {
-            store.bulk_bytes = 0;
-            self.tools.backend.finish_bulk(store.at, position)?;
-        }
-        Ok(())
+        Ok(store.write(&self.tools.backend, store.base_written_at)?)
     }
 
     /// Writes what is left with the position that the store now has.
@@ -559,15 +559,9 @@ impl Restoration {
         if store.reading == Reading::Assigned {
             fetcher.unassign(slot(index))?;
         }
-        let position = store.position_at(now);
-        let rows = store.take_pending();
-        if store.extent == Extent::Full && store.records > 0 {
-            self.tools.backend.write_bulk(rows)?;
-            self.tools.backend.finish_bulk(store.at, position)?;
-        } else {
-            let positions = vec![(store.at, position)];
-            self.tools.backend.write(WriteBatch { rows, positions, inputs: Vec::new() })?;
-        }
+        store.write(&self.tools.backend, now)?;
+        store.pending = Run::default();
+        store.count();
         store.reading = Reading::Finished;
         if store.records > 0 {
             probe::reached(if store.extent == Extent::Full { Mark::RestoredInFull } else { Mark::RestoredTail });
@@ -589,9 +583,25 @@ impl Restoration {
 }
 
 impl StoreRestoration {
-    fn take_pending(&mut self) -> Vec<RowWrite> {
-        self.pending_bytes = 0;
-        std::mem::take(&mut self.pending)
+    /// Brings the metrics up to what has been applied.
+    fn count(&mut self) {
+        self.records_counter.add(self.records - self.counted.0);
+        self.bytes_counter.add(self.bytes - self.counted.1);
+        self.counted = (self.records, self.bytes);
+    }
+
+    /// Writes what has been read so far.
+    fn write(&mut self, backend: &SharedBackend, written_at: i64) -> Result<(), store::Error> {
+        let position = self.position_at(written_at);
+        if self.pending.bytes() > self.run_bytes / WORTH_A_RUN {
+            self.runs.get_or_insert_with(|| RunsGuard::new(backend, self.at.store));
+            backend.write_run(self.at, &mut self.pending, position)?;
+        } else {
+            let (rows, positions) = (self.pending.rows(self.at), vec![(self.at, position)]);
+            backend.write(WriteBatch { rows, positions, inputs: Vec::new() })?;
+        }
+        self.pending.clear();
+        Ok(())
     }
 
     fn position_at(&self, written_at: i64) -> ChangelogPosition {

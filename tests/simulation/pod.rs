@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sidestream::ids::{Offset, Partition, StoreId, TopicPartition};
 use sidestream::store::memory::Memory;
 use sidestream::store::{
-    Backend, ChangelogPosition, Direction, Error, KeyRange, RowWrite, SharedBackend, StorePartition, Usage, VisitEntry,
-    WriteBatch, WritePressure,
+    Backend, ChangelogPosition, Direction, Error, KeyRange, RowWrite, Run, SharedBackend, StorePartition, Usage,
+    VisitEntry, WriteBatch, WritePressure,
 };
 use tempfile::TempDir;
 
@@ -200,12 +200,17 @@ impl Backend for Mortal {
         self.change(|| self.inner.write(batch))
     }
 
-    fn write_bulk(&self, rows: Vec<RowWrite>) -> Result<(), Error> {
-        self.change(|| self.inner.write_bulk(rows))
+    /// As a backend may do it: first the rows and then the position, so that it may be killed in between. Not as files:
+    /// what RocksDB merges in the background cannot be copied in one moment.
+    fn write_run(&self, at: StorePartition, run: &mut Run, position: ChangelogPosition) -> Result<(), Error> {
+        self.change(|| self.inner.write(WriteBatch { rows: run.rows(at), ..WriteBatch::default() }))?;
+        let positions = vec![(at, position)];
+        self.change(|| self.inner.write(WriteBatch { positions, ..WriteBatch::default() }))
     }
 
-    fn finish_bulk(&self, at: StorePartition, position: ChangelogPosition) -> Result<(), Error> {
-        self.change(|| self.inner.finish_bulk(at, position))
+    /// A few rows, so that restorations have several runs.
+    fn run_bytes(&self) -> usize {
+        400
     }
 
     fn write_pressure(&self) -> WritePressure {

@@ -7,13 +7,15 @@
 //! Invariants
 //! - The write-ahead log is on and not synced: a crash of the process loses nothing, a power loss a suffix of writes, never
 //!   a part of one (EXACTLY-ONCE rule 19). RocksDB syncs older logs before it flushes one of several column families.
-//! - Rows of `write_bulk` skip the log; a position that counts on them is written only after they were flushed.
+//! - Rows of a run skip the log and the write buffers (`rocksdb::runs`); a position that counts on them is written only
+//!   after their file was synced.
 //! - The write buffers stay below their limit plus one batch per writer, beside what open scans pin: a write that finds them
 //!   full flushes first.
 //! - Stores on disk that the plan does not name are opened, because RocksDB wants them all, and left alone.
 
 mod metadata;
 mod open;
+mod runs;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -32,9 +34,10 @@ pub use open::stores_on_disk;
 pub use tuning::{MINIMUM_MEMORY_BYTES, RocksDbSettings};
 
 use self::open::{Database, METADATA_FAMILY, family_name, using};
+use self::runs::Runs;
 use super::{
-    Backend, ChangelogPosition, Direction, Error, KeyRange, RowWrite, StorePartition, Usage, VisitEntry, WriteBatch,
-    WritePressure,
+    Backend, ChangelogPosition, Direction, Error, KeyRange, RowWrite, Run, StorePartition, Usage, VisitEntry,
+    WriteBatch, WritePressure,
 };
 use crate::ids::{Offset, Partition, StoreId, TopicPartition};
 
@@ -50,7 +53,7 @@ pub struct RocksDb {
     making_room: Mutex<()>,
     point_read: ReadOptions,
     logged: WriteOptions,
-    unlogged: WriteOptions,
+    runs: Runs,
 }
 
 struct StoreName {
@@ -76,8 +79,7 @@ impl RocksDb {
         for (id, name) in &settings.stores {
             stores[id.index()] = Some(StoreName { name: Arc::clone(name), family: family_name(name) });
         }
-        let mut unlogged = WriteOptions::default();
-        unlogged.disable_wal(true);
+        let runs = Runs::new(&settings.path, tuning.family, tuning.run_bytes)?;
         Ok(Self {
             database,
             path: settings.path.clone(),
@@ -88,7 +90,7 @@ impl RocksDb {
             making_room: Mutex::new(()),
             point_read: ReadOptions::default(),
             logged: WriteOptions::default(),
-            unlogged,
+            runs,
         })
     }
 
@@ -289,29 +291,29 @@ impl Backend for RocksDb {
         self.database.write_opt(writes, &self.logged).map_err(|error| using(&error))
     }
 
-    fn write_bulk(&self, rows: Vec<RowWrite>) -> Result<(), Error> {
-        /// What one RocksDB write carries at most: it is held in memory beside the write buffers.
-        const CHUNK_BYTES: usize = 1024 * 1024;
-        let mut first = 0;
-        let mut chunk_bytes = 0;
-        for (index, row) in rows.iter().enumerate() {
-            chunk_bytes += row.key.len() + row.value.as_ref().map_or(0, |value| value.len());
-            if chunk_bytes >= CHUNK_BYTES || index + 1 == rows.len() {
-                self.make_room()?;
-                let mut writes = ::rocksdb::WriteBatch::default();
-                self.put_rows(&mut writes, &in_order(&rows[first..=index]))?;
-                self.database.write_opt(writes, &self.unlogged).map_err(|error| using(&error))?;
-                first = index + 1;
-                chunk_bytes = 0;
-            }
+    fn write_run(&self, at: StorePartition, run: &mut Run, position: ChangelogPosition) -> Result<(), Error> {
+        let (_, family) = self.store(at.store)?;
+        if !run.is_empty() {
+            self.runs.add(&self.database, family, at.partition, run)?;
         }
-        Ok(())
+        // The file is synced, this need not be.
+        self.write(WriteBatch { positions: vec![(at, position)], ..WriteBatch::default() })
     }
 
-    fn finish_bulk(&self, at: StorePartition, position: ChangelogPosition) -> Result<(), Error> {
-        let (_, family) = self.store(at.store)?;
-        self.database.flush_cf(family).map_err(|error| using(&error))?;
-        self.write(WriteBatch { positions: vec![(at, position)], ..WriteBatch::default() })
+    fn run_bytes(&self) -> usize {
+        self.runs.bytes()
+    }
+
+    fn begin_runs(&self, store: StoreId) {
+        if let Ok((_, family)) = self.store(store) {
+            self.runs.begin(&self.database, store, family);
+        }
+    }
+
+    fn end_runs(&self, store: StoreId) {
+        if let Ok((_, family)) = self.store(store) {
+            self.runs.end(&self.database, store, family);
+        }
     }
 
     fn write_pressure(&self) -> WritePressure {

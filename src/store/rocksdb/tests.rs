@@ -24,7 +24,7 @@ fn copy_of(path: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     for file in fs::read_dir(path).unwrap() {
         let file = file.unwrap();
-        if file.file_name() != "LOCK" {
+        if file.file_type().unwrap().is_file() && file.file_name() != "LOCK" {
             fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
         }
     }
@@ -100,21 +100,66 @@ fn a_log_torn_by_a_power_loss_loses_a_suffix_of_whole_writes() {
     assert_eq!(restarted.input_offset(&TopicPartition::new("in", Partition(1))).unwrap(), Some(Offset(reached)));
 }
 
+/// Empties the write buffer of store 0.
+fn to_file(database: &RocksDb) {
+    database.database.flush_cf(database.store(StoreId(0)).unwrap().1).unwrap();
+}
+
+fn run_of(keys: std::ops::Range<u32>) -> Run {
+    let mut run = Run::default();
+    keys.for_each(|key| run.push(&key.to_be_bytes(), Some(b"v")));
+    run
+}
+
 #[test]
-fn a_restore_cut_off_by_a_crash_has_no_position_beyond_its_rows() {
+fn a_restore_cut_off_by_a_crash_goes_on_from_its_last_run() {
     let directory = tempfile::tempdir().unwrap();
     let database = open(directory.path(), &["a"]);
-    let bulk = |from: u32, to: u32| (from..to).map(|key| put(at(0, 1), key.to_be_bytes(), b"v")).collect::<Vec<_>>();
-    database.write_bulk(bulk(0, 1000)).unwrap();
-    let first = copy_of(directory.path());
-    database.finish_bulk(at(0, 1), position(1000)).unwrap();
-    database.write_bulk(bulk(1000, 2000)).unwrap();
-    let second = copy_of(directory.path());
+    let before = copy_of(directory.path());
+    database.write_run(at(0, 1), &mut run_of(0..1000), position(1000)).unwrap();
+    database.write_run(at(0, 1), &mut run_of(500..1500), position(2000)).unwrap();
+    let after = copy_of(directory.path());
 
-    assert_eq!(open(first.path(), &["a"]).changelog_position(at(0, 1)).unwrap(), None);
-    let restarted = open(second.path(), &["a"]);
-    assert_eq!(restarted.changelog_position(at(0, 1)).unwrap(), Some(position(1000)));
-    assert!(keys(&restarted, at(0, 1)).len() >= 1000);
+    assert_eq!(open(before.path(), &["a"]).changelog_position(at(0, 1)).unwrap(), None);
+    let restarted = open(after.path(), &["a"]);
+    assert_eq!(restarted.changelog_position(at(0, 1)).unwrap(), Some(position(2000)));
+    assert_eq!(keys(&restarted, at(0, 1)).len(), 1500);
+}
+
+#[test]
+fn the_file_of_a_run_that_a_crash_has_cut_off_is_removed_and_means_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path(), &["a"]));
+    let torn = directory.path().join("runs").join("0.sst");
+    fs::write(&torn, b"half a file").unwrap();
+    let database = open(directory.path(), &["a"]);
+    assert!(!torn.exists());
+    assert!(keys(&database, at(0, 1)).is_empty());
+    database.write_run(at(0, 1), &mut run_of(0..10), position(10)).unwrap();
+    assert_eq!(keys(&database, at(0, 1)).len(), 10);
+}
+
+#[test]
+fn runs_of_a_partition_leave_its_neighbours_alone_and_are_merged_when_they_have_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = open(directory.path(), &["a"]);
+    let level_0 = || {
+        let family = database.store(StoreId(0)).unwrap().1;
+        database.database.property_int_value_cf(family, "rocksdb.num-files-at-level0").unwrap().unwrap()
+    };
+    database.write(rows([put(at(0, 0), b"k", b"v"), put(at(0, 2), b"k", b"v")])).unwrap();
+    database.begin_runs(StoreId(0));
+    for number in 0..12 {
+        database.write_run(at(0, 1), &mut run_of(number..number + 500), position(i64::from(number))).unwrap();
+    }
+    assert!(level_0() > 4, "merged while more come: {}", level_0());
+    database.end_runs(StoreId(0));
+    database.database.wait_for_compact(&::rocksdb::WaitForCompactOptions::default()).unwrap();
+    assert!(level_0() <= 4, "{}", level_0());
+    assert_eq!(keys(&database, at(0, 1)).len(), 511);
+    for neighbour in [0, 2] {
+        assert_eq!(keys(&database, at(0, neighbour)), [b"k"]);
+    }
 }
 
 #[test]
@@ -124,7 +169,10 @@ fn a_wipe_survives_a_crash_even_when_rows_lie_in_files() {
     for partition in [1, 2] {
         let value = vec![7; 200];
         database.write(rows((0..5000u32).map(|key| put(at(0, partition), key.to_be_bytes(), &value)))).unwrap();
-        database.finish_bulk(at(0, partition), position(5)).unwrap();
+        database
+            .write(WriteBatch { positions: vec![(at(0, partition), position(5))], ..WriteBatch::default() })
+            .unwrap();
+        to_file(&database);
         database.reclaim(at(0, partition)).unwrap();
     }
     database.wipe(at(0, 1)).unwrap();
@@ -146,7 +194,7 @@ fn with_rows_in_files() -> TempDir {
     let database = open(directory.path(), &["a"]);
     let value = vec![7; 100];
     database.write(rows((0..5000u32).map(|key| put(at(0, 1), key.to_be_bytes(), &value)))).unwrap();
-    database.finish_bulk(at(0, 1), position(5)).unwrap();
+    to_file(&database);
     directory
 }
 

@@ -40,6 +40,19 @@ impl RocksDbSettings {
 
 pub const MINIMUM_MEMORY_BYTES: u64 = 4 * MIB;
 
+/// How many files of a store lie unmerged before RocksDB merges them, slows writers down, stops them: while a restoration
+/// adds file after file, and at all other times (RocksDB's defaults).
+pub(super) const WHILE_RUNS_COME: [(&str, &str); 3] = [
+    ("level0_file_num_compaction_trigger", "32"),
+    ("level0_slowdown_writes_trigger", "64"),
+    ("level0_stop_writes_trigger", "96"),
+];
+pub(super) const OTHERWISE: [(&str, &str); 3] = [
+    ("level0_file_num_compaction_trigger", "4"),
+    ("level0_slowdown_writes_trigger", "20"),
+    ("level0_stop_writes_trigger", "36"),
+];
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -51,6 +64,8 @@ pub(super) struct Tuning {
     pub(super) write_buffers: WriteBufferManager,
     /// No write begins while the write buffers hold this many bytes.
     pub(super) write_buffer_limit: usize,
+    /// What a restoration collects before it becomes a file.
+    pub(super) run_bytes: usize,
 }
 
 impl Tuning {
@@ -88,7 +103,8 @@ impl Tuning {
         database.set_manifest_preallocation_size(bytes(64 * KIB));
         database.set_stats_dump_period_sec(0);
         database.set_stats_persist_period_sec(0);
-        Self { database, family, cache, write_buffers, write_buffer_limit: bytes(sizes.write_buffers) }
+        let (write_buffer_limit, run_bytes) = (bytes(sizes.write_buffers), bytes(sizes.run));
+        Self { database, family, cache, write_buffers, write_buffer_limit, run_bytes }
     }
 }
 
@@ -138,6 +154,7 @@ struct Sizes {
     arena_block: u64,
     memtable_bloom_ratio: f64,
     file: u64,
+    run: u64,
     wal: u64,
 }
 
@@ -159,6 +176,8 @@ impl Sizes {
             // Allocated up front per family: together below a tenth of the write buffers.
             memtable_bloom_ratio: (0.4 / families as f64).min(0.02),
             file: write_buffer.clamp(4 * MIB, 64 * MIB),
+            // A few of them at a time, beside everything else.
+            run: (cache / 16).clamp(256 * KIB, 16 * MIB),
             // What a start has to replay at most.
             wal: (write_buffers * 2).clamp(16 * MIB, 512 * MIB),
         }
