@@ -3,9 +3,11 @@
 //! A process that is killed leaves its RocksDB files as they are at that moment: they are copied before the database is
 //! closed, since closing writes more. What it does after its death reaches neither the log nor the disk.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use sidestream::ids::{Offset, Partition, StoreId, TopicPartition};
 use sidestream::store::memory::Memory;
@@ -50,8 +52,15 @@ impl Disk {
             Self::RocksDb { root, current, copies } => {
                 *copies += 1;
                 let to = root.path().join(copies.to_string());
-                copy_files(current, &to);
-                Copy::RocksDb(to)
+                // RocksDB flushes and compacts by itself: a copy of files of different moments is no state that a kill leaves.
+                loop {
+                    let before = listing(current);
+                    copy_files(current, &to);
+                    if listing(current) == before {
+                        return Copy::RocksDb(to);
+                    }
+                    std::fs::remove_dir_all(&to).unwrap();
+                }
             }
             Self::Memory { current, at, inputs } => {
                 let to = Memory::new();
@@ -85,6 +94,24 @@ impl Disk {
             Self::Memory { current, .. } => *current = Arc::new(Memory::new()),
         }
     }
+}
+
+/// Every file below a directory, with its length and when it was written last.
+fn listing(directory: &Path) -> BTreeMap<PathBuf, Option<(u64, SystemTime)>> {
+    let mut files = BTreeMap::new();
+    let Ok(entries) = std::fs::read_dir(directory) else { return files };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        match path.metadata() {
+            Ok(metadata) if metadata.is_dir() => files.extend(listing(&path)),
+            // One that has just been removed is none of the next listing.
+            metadata => {
+                let facts = metadata.ok().map(|metadata| (metadata.len(), metadata.modified().unwrap()));
+                files.insert(path, facts);
+            }
+        }
+    }
+    files
 }
 
 fn copy_files(from: &Path, to: &Path) {
