@@ -60,6 +60,29 @@ pub struct Problem {
     pub span: Range<usize>,
     pub message: String,
     pub help: Option<String>,
+    pub kind: ProblemKind,
+}
+
+/// Who is to change something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// The user: it is wrong in every version.
+    Mistake,
+    /// It is in the language, and this version lacks it.
+    NotSupported,
+    /// It names a column whose type could not be read, which is said where the column is declared.
+    SaidBefore,
+}
+
+impl Problem {
+    pub fn new(span: Range<usize>, message: impl Into<String>, help: Option<String>) -> Self {
+        Self { span, message: message.into(), help, kind: ProblemKind::Mistake }
+    }
+
+    pub fn not_supported(span: Range<usize>, what: &str) -> Self {
+        let message = format!("{what}: not supported yet");
+        Self { span, message, help: None, kind: ProblemKind::NotSupported }
+    }
 }
 
 /// A column that expressions may name.

@@ -234,12 +234,12 @@ pub fn select_list(source: Source<'_>) -> Result<Vec<SelectItem>, Vec<Problem>> 
 fn parser<'d>(source: Source<'_>, dialect: &'d dyn Dialect) -> Result<Parser<'d>, Vec<Problem>> {
     if source.text.trim().is_empty() {
         let message = "an expression is missing here".to_owned();
-        return Err(vec![Problem { span: source.whole(), message, help: None }]);
+        return Err(vec![Problem::new(source.whole(), message, None)]);
     }
     let tokens = Tokenizer::new(dialect, source.text).tokenize_with_location().map_err(|error| {
         let at = source.offset(error.location);
         let help = error.message.contains("Unterminated").then(|| "close it with the quote it began with".to_owned());
-        vec![Problem { span: at..source.text.len().max(at), message: plain(&error.message), help }]
+        vec![Problem::new(at..source.text.len().max(at), plain(&error.message), help)]
     })?;
     let problems = habits(source, &tokens);
     if !problems.is_empty() {
@@ -264,7 +264,7 @@ fn end(source: Source<'_>, parser: &Parser<'_>) -> Result<(), Vec<Problem>> {
         Token::Word(word) if word.keyword == Keyword::WHEN => "CASE needs its END: CASE WHEN a THEN b END".to_owned(),
         _ => "an operator or a comma may be missing before it".to_owned(),
     };
-    Err(vec![Problem { span, message, help: Some(help) }])
+    Err(vec![Problem::new(span, message, Some(help))])
 }
 
 fn clause(word: &Word) -> bool {
@@ -292,7 +292,7 @@ fn habits(source: Source<'_>, tokens: &[TokenWithSpan]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut report = |token: &TokenWithSpan, message: &str, help: &str| {
         let span = source.range(token.span);
-        problems.push(Problem { span, message: message.to_owned(), help: Some(help.to_owned()) });
+        problems.push(Problem::new(span, message.to_owned(), Some(help.to_owned())));
     };
     let words: Vec<&TokenWithSpan> =
         tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
@@ -302,7 +302,7 @@ fn habits(source: Source<'_>, tokens: &[TokenWithSpan]) -> Vec<Problem> {
     if words.len() > MAX_WORDS || operators > MAX_OPERATORS {
         let message = format!("the expression is too long: at most {MAX_OPERATORS} operators and {MAX_WORDS} words");
         let help = Some("compute parts of it in an earlier step, or join with a table".to_owned());
-        return vec![Problem { span: source.whole(), message, help }];
+        return vec![Problem::new(source.whole(), message, help)];
     }
     for (index, token) in words.iter().enumerate() {
         match &token.token {
@@ -344,7 +344,7 @@ fn syntax_error(source: Source<'_>, error: &ParserError) -> Problem {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.as_str(),
         ParserError::RecursionLimitExceeded => {
             let help = Some("compute parts of it in an earlier step".to_owned());
-            return Problem { span: source.whole(), message: "the expression is nested too deeply".to_owned(), help };
+            return Problem::new(source.whole(), "the expression is nested too deeply".to_owned(), help);
         }
     };
     let (message, place) = match text.rfind(" at Line: ") {
@@ -361,7 +361,7 @@ fn syntax_error(source: Source<'_>, error: &ParserError) -> Problem {
     } else {
         None
     };
-    Problem { span, message, help }
+    Problem::new(span, message, help)
 }
 
 /// ` at Line: 1, Column: 5`.

@@ -37,7 +37,7 @@ pub fn compile_select(text: &str, scope: &Scope) -> Result<Vec<SelectItem>, Vec<
         if items[..index].iter().any(|earlier| earlier.name == item.name) {
             let help = "give one of them another name with AS, or leave it out with * EXCEPT (...)".to_owned();
             let message = format!("column `{}` stands twice", item.name);
-            problems.push(Problem { span: item.span.clone(), message, help: Some(help) });
+            problems.push(Problem::new(item.span.clone(), message, Some(help)));
         }
     }
     if problems.is_empty() { Ok(items) } else { Err(problems) }
@@ -50,7 +50,7 @@ fn compile_item(item: &ast::SelectItem, source: Source<'_>, scope: &Scope) -> Re
                 let mut problems = compile_expr(expr, source, scope).err().unwrap_or_default();
                 let message = "this expression needs a name".to_owned();
                 let help = Some("write it as: expression AS name".to_owned());
-                problems.push(Problem { span: source.of(expr), message, help });
+                problems.push(Problem::new(source.of(expr), message, help));
                 return Err(problems);
             };
             let expression = compile_expr(expr, source, scope)?;
@@ -61,7 +61,7 @@ fn compile_item(item: &ast::SelectItem, source: Source<'_>, scope: &Scope) -> Re
             if !parse::has_as(source, &expr_span, &alias_span) {
                 let message = format!("`{}` stands beside an expression", alias.value);
                 let help = Some(format!("write `AS {}`, or a comma before it", alias.value));
-                return Err(vec![Problem { span: alias_span, message, help }]);
+                return Err(vec![Problem::new(alias_span, message, help)]);
             }
             let expression = compile_expr(expr, source, scope)?;
             let span = expr_span.start..alias_span.end.max(expr_span.end);
@@ -76,7 +76,7 @@ fn compile_item(item: &ast::SelectItem, source: Source<'_>, scope: &Scope) -> Re
             let span = source.of(kind);
             let ast::SelectItemQualifiedWildcardKind::ObjectName(name) = kind else {
                 let message = "only an input's columns can be listed with `.*`".to_owned();
-                return Err(vec![Problem { span, message, help: None }]);
+                return Err(vec![Problem::new(span, message, None)]);
             };
             let alias = match name.0.as_slice() {
                 [part] => part.as_ident().map(|ident| ident.value.as_str()),
@@ -89,14 +89,14 @@ fn compile_item(item: &ast::SelectItem, source: Source<'_>, scope: &Scope) -> Re
                 let written = name.to_string();
                 let help = nearest(&written, aliases).map(|near| format!("did you mean {near}.*?"));
                 let message = format!("unknown input `{written}`");
-                return Err(vec![Problem { span, message, help }]);
+                return Err(vec![Problem::new(span, message, help)]);
             };
             let end = span.start + alias.len();
             wildcard(columns, options, source, span.start..span.end.max(end))
         }
         ast::SelectItem::ExprWithAliases { .. } => {
             let message = "an expression has one name".to_owned();
-            Err(vec![Problem { span: source.range(item.span()), message, help: None }])
+            Err(vec![Problem::new(source.range(item.span()), message, None)])
         }
     }
 }
@@ -132,7 +132,7 @@ fn wildcard(
     if other || options.opt_exclude.is_some() {
         let message = "after `*` there is only EXCEPT".to_owned();
         let help = Some("write * EXCEPT (a, b)".to_owned());
-        return Err(vec![Problem { span, message, help }]);
+        return Err(vec![Problem::new(span, message, help)]);
     }
     let mut excepted: Vec<&str> = Vec::new();
     if let Some(except) = &options.opt_except {
@@ -144,7 +144,7 @@ fn wildcard(
             let names = columns.iter().map(|column| &*column.column.name);
             let help = nearest(&name.value, names).map(|near| format!("did you mean {near}?"));
             let message = format!("EXCEPT names `{}`, which is no column here", name.value);
-            problems.push(Problem { span: source.range(name.span), message, help });
+            problems.push(Problem::new(source.range(name.span), message, help));
         }
     }
     if !problems.is_empty() {

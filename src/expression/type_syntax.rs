@@ -98,7 +98,7 @@ pub fn parse_columns(text: &str) -> Result<Vec<Column>, Vec<Problem>> {
 }
 
 fn problem(span: Range<usize>, message: impl Into<String>, help: Option<String>) -> Problem {
-    Problem { span, message: message.into(), help }
+    Problem::new(span, message.into(), help)
 }
 
 #[derive(Clone, Debug, PartialEq)]

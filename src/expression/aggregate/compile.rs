@@ -88,7 +88,7 @@ pub fn set(
             Ok(Parsed::Lag(lag)) => {
                 let message = "LAG looks at single records: it stands under `over:` only".to_owned();
                 let help = Some("use an `over:` step: {by: ..., aggregate: {last: LAG(x)}}".to_owned());
-                problems.push((index, Problem { span: lag.span, message, help }));
+                problems.push((index, Problem::new(lag.span, message, help)));
             }
             Err(more) => problems.extend(more.into_iter().map(|problem| (index, problem))),
         }
@@ -150,7 +150,7 @@ impl Compiler<'_, '_> {
         let name = function.name.to_string().to_uppercase();
         let name_span = self.checker.source.range(function.name.span());
         if LATER.contains(&name.as_str()) {
-            return self.checker.problem(name_span, format!("{name} is not supported yet"), None);
+            return self.checker.lacking(name_span, &name);
         }
         if !SUPPORTED.contains(&name.as_str()) {
             let help = habit(&name)
@@ -173,7 +173,7 @@ impl Compiler<'_, '_> {
             return self.checker.problem(span, "window functions (OVER) are not part of the language", help);
         }
         if list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct) {
-            return self.checker.problem(name_span, format!("{name}(DISTINCT ...) is not supported yet"), None);
+            return self.checker.lacking(name_span, &format!("{name}(DISTINCT ...)"));
         }
         if !list.clauses.is_empty() || !function.within_group.is_empty() || function.null_treatment.is_some() {
             let help = Some("FIRST and LAST go by event time; FILTER (WHERE ...) chooses rows".to_owned());

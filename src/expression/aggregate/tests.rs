@@ -297,9 +297,9 @@ fn refused(text: &str, expect: &str) {
 fn a_mistaken_aggregate_says_what_to_write() {
     refused("CONUT(*)", "`CONUT` unknown aggregate `CONUT` [did you mean COUNT?]");
     refused("LAST_VALUE(i)", "`LAST_VALUE` unknown aggregate `LAST_VALUE` [write LAST(x)]");
-    refused("STDDEV_POP(d)", "`STDDEV_POP` STDDEV_POP is not supported yet");
-    refused("COLLECT_LIST(s, 10)", "`COLLECT_LIST` COLLECT_LIST is not supported yet");
-    refused("COUNT(DISTINCT s)", "`COUNT` COUNT(DISTINCT ...) is not supported yet");
+    refused("STDDEV_POP(d)", "`STDDEV_POP` STDDEV_POP: not supported yet");
+    refused("COLLECT_LIST(s, 10)", "`COLLECT_LIST` COLLECT_LIST: not supported yet");
+    refused("COUNT(DISTINCT s)", "`COUNT` COUNT(DISTINCT ...): not supported yet");
     refused("SUM(s)", "`s` SUM takes a number, found a STRING [convert it: CAST(... AS DOUBLE)]");
     refused("MAX(j)", "`j` a JSON has no order");
     refused("SUM(i, b)", "`SUM(i, b)` expected SUM(x)");

@@ -8,7 +8,7 @@ use super::{Checker, Typed};
 use crate::expression::eval::{Node, Pseudo};
 use crate::expression::suggest::nearest;
 use crate::expression::types::with_article;
-use crate::expression::{Scope, ScopeColumn};
+use crate::expression::{Problem, ProblemKind, Scope, ScopeColumn};
 use crate::schema::Type;
 
 const PSEUDO_COLUMNS: [(&str, Pseudo, Type, bool); 6] = [
@@ -70,6 +70,7 @@ impl Checker<'_> {
         {
             let second_span = self.source.range(second.span);
             let column = match find(scope, Some(&first.value), &second.value) {
+                Found::One(column) if is_unreadable(column) => self.said_before(whole.clone()),
                 Found::One(column) => Some(self.column(column, whole.start..second_span.end)),
                 // Two inputs of one name: the planner refuses that before.
                 Found::Many(columns) => self.ambiguous(&columns, &second.value, second_span),
@@ -78,6 +79,7 @@ impl Checker<'_> {
             return self.fields(column?, fields);
         }
         let column = match find(scope, None, &first.value) {
+            Found::One(column) if is_unreadable(column) => self.said_before(whole),
             Found::One(column) => Some(self.column(column, span)),
             Found::Many(columns) => self.ambiguous(&columns, &first.value, span),
             Found::None => match self.pseudo(&first.value, &span) {
@@ -90,6 +92,12 @@ impl Checker<'_> {
             },
         };
         self.fields(column?, rest)
+    }
+
+    fn said_before(&mut self, span: Range<usize>) -> Option<Typed> {
+        let message = "the type of this column could not be read".to_owned();
+        self.problems.push(Problem { span, message, help: None, kind: ProblemKind::SaidBefore });
+        None
     }
 
     #[expect(clippy::unused_self, reason = "beside its siblings")]
@@ -284,4 +292,9 @@ pub fn default_name(expr: &Expr) -> Option<String> {
         Expr::Extract { .. } => Some("extract".to_owned()),
         _ => None,
     }
+}
+
+/// Whether the column's declared type is none, which has been said where it is declared.
+fn is_unreadable(column: &ScopeColumn) -> bool {
+    column.column.ty == Type::Null
 }

@@ -83,14 +83,20 @@ impl<'a> Checker<'a> {
     pub fn into_problems(mut self) -> Vec<Problem> {
         if self.problems.is_empty() {
             let message = "this expression is not supported".to_owned();
-            self.problems.push(Problem { span: self.source.whole(), message, help: None });
+            self.problems.push(Problem::new(self.source.whole(), message, None));
         }
         self.problems
     }
 
     /// Reports a problem; always `None`, to be returned.
     pub fn problem<T>(&mut self, span: Range<usize>, message: impl Into<String>, help: Option<String>) -> Option<T> {
-        self.problems.push(Problem { span, message: message.into(), help });
+        self.problems.push(Problem::new(span, message.into(), help));
+        None
+    }
+
+    /// Reports what this version lacks; always `None`.
+    pub fn lacking<T>(&mut self, span: Range<usize>, what: &str) -> Option<T> {
+        self.problems.push(Problem::not_supported(span, what));
         None
     }
 

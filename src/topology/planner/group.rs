@@ -9,7 +9,7 @@ use super::Planner;
 use super::draft::{DraftNode, NodeShape, Producer};
 use super::repartition::NewKey;
 use super::source::RECORD_KEY;
-use super::stage::{Now, Slot, Stage, TableOrigin};
+use super::stage::{Expiry, Now, Slot, Stage, TableOrigin};
 use crate::expression::{self, AggregateSet, Expression, Problem, Retraction, Scope, SelectItem};
 use crate::ids::TopicName;
 use crate::schema::{Column, Schema, Type};
@@ -42,6 +42,17 @@ impl Planner<'_> {
         if let (Some(window), Shape::Table) = (&def.window, stage.shape) {
             let help = "read the table's changes with `as: stream` in a step of its own";
             self.error(Code::Clause, &window.span, "a `window` needs a stream", Some(help));
+            return None;
+        }
+        if stage.shape == Shape::Table && stage.expiry == Expiry::Silent {
+            let span = match group_by {
+                GroupByDef::Global(span) => span,
+                GroupByDef::By(text) => &text.span,
+            };
+            let message = "`group_by` on a table whose `ttl` says `downstream: keep`: a key that comes back after it has \
+                           expired would be counted twice";
+            let help = "leave `downstream: keep` out there: an expired row then leaves its group";
+            self.error(Code::Clause, span, message, Some(help));
             return None;
         }
         let names: Vec<Arc<str>> = items.iter().map(|item| item.name.clone()).collect();
@@ -133,6 +144,7 @@ impl Planner<'_> {
         grouped.late = None;
         grouped.emit = emit;
         grouped.windowed = window.is_some();
+        grouped.expiry = Expiry::of(Self::ttl(def));
         grouped.table = Some(TableOrigin { store, view: vec![operator.clone()] });
         Some(self.add(def, grouped, operator))
     }

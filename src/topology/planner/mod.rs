@@ -28,7 +28,7 @@ use super::diagnostic::{Code, Diagnostic, FileId, Severity, Span, nearest};
 use super::document::{Document, Scalar};
 use super::plan::Plan;
 use super::yaml::unbalanced;
-use crate::expression::Problem;
+use crate::expression::{Problem, ProblemKind};
 use crate::ids::TopicName;
 use draft::Draft;
 pub use generator::GeneratorPlan;
@@ -148,7 +148,12 @@ impl Planner<'_> {
         }
         for problem in problems {
             let span = text.place(problem.span);
-            self.report(Severity::Error, Code::Sql, &span, problem.message, problem.help);
+            let code = match problem.kind {
+                ProblemKind::Mistake => Code::Sql,
+                ProblemKind::NotSupported => Code::NotSupported,
+                ProblemKind::SaidBefore => continue,
+            };
+            self.report(Severity::Error, code, &span, problem.message, problem.help);
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Planner;
 use super::draft::{DraftReader, Producer};
-use super::stage::{Now, Slot, SlotKind, Stage, TableOrigin};
+use super::stage::{Expiry, Now, Slot, SlotKind, Stage, TableOrigin};
 use crate::expression::{self, PseudoColumns};
 use crate::format::{self, Format};
 use crate::ids::TopicName;
@@ -79,6 +79,7 @@ impl Planner<'_> {
             late: def.late.as_ref().map(|topic| TopicName::new(&topic.text)),
             emit: Emit::Each,
             windowed: false,
+            expiry: Expiry::Told,
             table: None,
         };
         let timestamp = def.timestamp.as_ref().and_then(|text| {

@@ -7,7 +7,7 @@ use crate::expression::{Expression, Scope, ScopeColumn};
 use crate::format::Format;
 use crate::ids::{StoreId, TopicName};
 use crate::schema::{Column, Schema};
-use crate::topology::plan::{Emit, OperatorPlan, Partitioning, Shape};
+use crate::topology::plan::{Emit, OperatorPlan, Partitioning, Shape, Ttl};
 
 #[derive(Clone, Debug)]
 pub struct Stage {
@@ -34,8 +34,25 @@ pub struct Stage {
     pub emit: Emit,
     /// Of a table: whether its last key column is `window_start`.
     pub windowed: bool,
+    /// Of a table.
+    pub expiry: Expiry,
     /// Of a table: the store behind it and what is done to its rows.
     pub table: Option<TableOrigin>,
+}
+
+/// How rows whose `ttl` has run out leave a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// As deletions; or there is no ttl.
+    Told,
+    /// Those who read the table never hear of it (`downstream: keep`).
+    Silent,
+}
+
+impl Expiry {
+    pub fn of(ttl: Option<Ttl>) -> Self {
+        if ttl.is_some_and(|ttl| !ttl.downstream) { Self::Silent } else { Self::Told }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Planner;
 use super::draft::NodeShape;
-use super::stage::{Now, Slot, SlotKind, Stage, TableOrigin, same_partitioning};
+use super::stage::{Expiry, Now, Slot, SlotKind, Stage, TableOrigin, same_partitioning};
 use crate::expression::{self, Expression};
 use crate::schema::{Column, Schema, Type};
 use crate::topology::diagnostic::{Code, Span};
@@ -331,6 +331,13 @@ impl Planner<'_> {
             self.error(Code::Clause, &key_by.by.span, message, Some(help));
             return None;
         }
+        if stage.shape == Shape::Table && stage.expiry == Expiry::Silent {
+            let message = "`key_by` on a table whose `ttl` says `downstream: keep`: a key that comes back with another row \
+                           after it has expired would stand under both";
+            let help = "leave `downstream: keep` out there: an expired row is then deleted under its new key too";
+            self.error(Code::Clause, &key_by.by.span, message, Some(help));
+            return None;
+        }
         if stage.shape == Shape::Table && def.group_by.is_some() {
             let help = "a group of a table needs no `key_by` before it; a table under a new key is a step of its own";
             self.error(Code::Clause, &key_by.by.span, "`key_by` beside `group_by` on a table", Some(help));
@@ -486,6 +493,7 @@ impl Planner<'_> {
         let mut stage = stage;
         stage.shape = Shape::Table;
         stage.emit = emit;
+        stage.expiry = Expiry::of(ttl);
         stage.record_key = None;
         stage.headers = false;
         stage.pseudo_columns = false;

@@ -10,7 +10,7 @@ use super::{Fields, Reader};
 use crate::expression::{parse_columns, parse_type};
 use crate::format::Format;
 use crate::ids::EventTime;
-use crate::schema::Column;
+use crate::schema::{Column, Type};
 
 const STREAM_KEYS: &[&str] =
     &["topic", "topics", "key", "format", "columns", "timestamp", "watermark", "late", "on_error", "start"];
@@ -128,7 +128,7 @@ impl Reader<'_> {
             let name = self.required(&fields, "`key`", "name").and_then(|node| self.text(node, "`name`"));
             let ty = self.required(&fields, "`key`", "type").and_then(|node| self.text(node, "`type`"));
             let (name, ty) = (name?, ty?);
-            self.column(&name, &ty).into_iter().collect()
+            vec![self.column(&name, &ty)]
         };
         let format = match fields.get("format") {
             Some(node) => self.format(node)?,
@@ -156,7 +156,7 @@ impl Reader<'_> {
                 let mut columns = Vec::new();
                 for Entry { key, value } in entries {
                     if let Some(ty) = self.text(value, &format!("the type of column `{}`", key.text)) {
-                        columns.extend(self.column(key, &ty));
+                        columns.push(self.column(key, &ty));
                     }
                 }
                 columns
@@ -184,16 +184,14 @@ impl Reader<'_> {
         kept
     }
 
-    fn column(&mut self, name: &Scalar, ty: &Scalar) -> Option<ColumnDef> {
-        match parse_type(&ty.text) {
-            Ok((ty, nullable)) => {
-                Some(ColumnDef { column: Column::new(&name.text, ty, nullable), span: name.span.clone() })
-            }
-            Err(problem) => {
-                self.error(Code::BadType, &ty.place(problem.span), problem.message, problem.help);
-                None
-            }
-        }
+    /// A column whose type cannot be read has the type NULL, which no other column has: whoever names it is not told that
+    /// there is no such column.
+    fn column(&mut self, name: &Scalar, ty: &Scalar) -> ColumnDef {
+        let (ty, nullable) = parse_type(&ty.text).unwrap_or_else(|problem| {
+            self.error(Code::BadType, &ty.place(problem.span), problem.message, problem.help);
+            (Type::Null, true)
+        });
+        ColumnDef { column: Column::new(&name.text, ty, nullable), span: name.span.clone() }
     }
 
     fn watermark(&mut self, node: Option<&Node>) -> WatermarkPlan {
