@@ -1,8 +1,9 @@
 //! Connections that do not wait for ever.
 //!
-//! What it is: a listener whose connections end with an error when nothing has been read or written for [`IDLE_TIMEOUT`]:
-//! a client that sends half a request, or does not read its answer, gives its connection back.
-//! What it is not: a limit on how long a request may take (`guard`), or on how many clients there are.
+//! What it is: a listener whose connections end with an error when nothing has been read or written for [`IDLE_TIMEOUT`], or
+//! when one request, or one answer, is on its way for twice as long: a client that sends half a request, or one byte now
+//! and then, or does not read its answer, gives its connection back.
+//! What it is not: a limit on how long an answer may take to be made (`guard`), or on how many clients there are.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,8 +32,7 @@ impl Listener for PatientListener {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        let idle_timeout = self.idle_timeout;
-        (Connection { stream, idle_timeout, idle: Box::pin(sleep(idle_timeout)) }, address)
+        (Connection::new(stream, self.idle_timeout), address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -46,17 +46,43 @@ pub struct Connection {
     stream: TcpStream,
     idle_timeout: Duration,
     idle: Pin<Box<Sleep>>,
+    direction: Direction,
+    /// Since the direction has changed last.
+    one_way: Pin<Box<Sleep>>,
+}
+
+/// Which way bytes went last. Requests have no body: each change is another request, or its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    In,
+    Out,
 }
 
 impl Connection {
+    fn new(stream: TcpStream, idle_timeout: Duration) -> Self {
+        let (idle, one_way) = (Box::pin(sleep(idle_timeout)), Box::pin(sleep(idle_timeout * 2)));
+        Self { stream, idle_timeout, idle, direction: Direction::In, one_way }
+    }
+
     /// What was tried came on, or has to wait; waiting ends with the patience.
-    fn watch<T>(&mut self, outcome: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+    fn watch<T>(
+        &mut self,
+        direction: Direction,
+        outcome: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             self.idle.set(sleep(self.idle_timeout));
+            if self.direction != direction {
+                self.direction = direction;
+                self.one_way.set(sleep(self.idle_timeout * 2));
+            }
             return outcome;
         }
-        ready!(self.idle.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was sent or read for too long")))
+        if self.one_way.as_mut().poll(context).is_pending() {
+            ready!(self.idle.as_mut().poll(context));
+        }
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "too little was sent or read for too long")))
     }
 }
 
@@ -67,14 +93,14 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.watch(outcome, context)
+        self.watch(Direction::In, outcome, context)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watch(outcome, context)
+        self.watch(Direction::Out, outcome, context)
     }
 
     fn poll_write_vectored(
@@ -83,7 +109,7 @@ impl AsyncWrite for Connection {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.watch(outcome, context)
+        self.watch(Direction::Out, outcome, context)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -190,6 +190,22 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_sends_a_byte_now_and_then_is_not_waited_for_either() {
+        let idle = Duration::from_secs(1);
+        let router = Router::new().route("/", get(|| async { "here" }));
+        let server = Listening::bind("127.0.0.1:0").unwrap().serve_with(router, idle).unwrap();
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(idle / 10)).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: ").unwrap();
+        let mut answer = [0; 1024];
+        let ended = (0..150).any(|_| {
+            let waits = |kind| matches!(kind, std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+            stream.write_all(b"x").is_err() || !stream.read(&mut answer).is_err_and(|error| waits(error.kind()))
+        });
+        assert!(ended, "it is still listened to");
+    }
+
+    #[test]
     fn an_address_in_use_is_an_error_that_says_what_to_do() {
         let first = Listening::bind("127.0.0.1:0").unwrap();
         let error = Listening::bind(&first.address().to_string()).unwrap_err();
