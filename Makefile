@@ -38,6 +38,6 @@ soak: ## Kills, restarts and rebalances on a real Kafka, again and again, until 
 	@scripts/setup.sh test
 	while cargo test --test soak --test faults --test exactly_once --test run; do :; done
 
-bench: ## Measure on a real Kafka, beside the bare client loops
+bench: ## Measure on a real Kafka, beside the bare client loops and Kafka Streams
 	@scripts/setup.sh test
 	cargo bench --bench throughput

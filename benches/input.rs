@@ -70,7 +70,8 @@ fn write_account(account: &mut String, number: u32) {
     let _infallible = write!(account, "acct-{number:06}");
 }
 
-fn partition(account: &str) -> usize {
+/// Where any client puts the account's records.
+pub fn partition(account: &str) -> usize {
     partition_of(account.as_bytes(), u32::try_from(PARTITIONS).unwrap()).0 as usize
 }
 

@@ -25,7 +25,7 @@ pub struct Process {
 enum Progress {
     /// The product: the counter of the topic at `/metrics`.
     Metrics { port: u16, topic: String },
-    /// A floor program: what it prints.
+    /// A floor program or the peer: what it prints.
     Lines(Arc<AtomicU64>),
 }
 
@@ -60,7 +60,13 @@ impl Process {
     /// This executable as a program that prints how far it has come.
     pub fn own(arguments: &[String], directory: &Path) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(arguments).stdout(Stdio::piped());
+        command.args(arguments);
+        Self::printing(command, directory)
+    }
+
+    /// A program that prints how far it has come.
+    pub fn printing(mut command: Command, directory: &Path) -> Self {
+        command.stdout(Stdio::piped());
         let count = Arc::new(AtomicU64::new(0));
         let mut process = Self::start(command, Progress::Lines(Arc::clone(&count)), directory.join("log"));
         let output = BufReader::new(process.child.stdout.take().unwrap());
@@ -89,13 +95,19 @@ impl Process {
 
     /// The sum of a metric's series that have this label; 0 for a program without metrics.
     pub fn metric(&self, name: &str, label: &str) -> u64 {
-        let Progress::Metrics { port, .. } = self.progress else { return 0 };
-        let Some(body) = get(port, "/metrics") else { return 0 };
-        body.lines()
-            .filter(|line| line.split(['{', ' ']).next() == Some(name) && line.contains(label))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .map(|value| value as u64)
-            .sum()
+        self.series(name).iter().filter(|(labels, _)| labels.contains(label)).map(|(_, value)| value).sum()
+    }
+
+    /// A metric's series: labels as text, and value. None of a program without metrics.
+    pub fn series(&self, name: &str) -> Vec<(String, u64)> {
+        let Progress::Metrics { port, .. } = self.progress else { return Vec::new() };
+        let body = get(port, "/metrics").unwrap_or_default();
+        let series = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (found, labels) = series.split_once('{').unwrap_or((series, ""));
+            (found == name).then_some((labels.to_owned(), value.parse::<f64>().ok()? as u64))
+        };
+        body.lines().filter_map(series).collect()
     }
 
     pub fn is_ready(&self) -> bool {
@@ -110,6 +122,17 @@ impl Process {
         let after_command = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
         let ticks: u32 = after_command.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
         CPU_TICK * ticks
+    }
+
+    /// How often any of its threads has begun to wait.
+    pub fn wake_ups(&self) -> u64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let of_thread = |path: PathBuf| {
+            let status = fs::read_to_string(path.join("status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            line.trim().parse::<u64>().ok()
+        };
+        threads.map_while(Result::ok).filter_map(|thread| of_thread(thread.path())).sum()
     }
 
     pub fn peak_resident_bytes(&self) -> u64 {

@@ -7,10 +7,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::floor::Program;
+use crate::idle::Light;
 use crate::input::{ACCOUNTS, PARTITIONS};
 use crate::latency::{Latency, RATE};
 use crate::pace::{Pace, Stretch};
 use crate::restore;
+use crate::streams;
 use crate::support::broker;
 use crate::workload::Workload;
 
@@ -20,8 +22,11 @@ pub struct Report {
     pub record_bytes: f64,
     pub floors: Vec<(Program, Pace)>,
     pub paces: Vec<(Workload, Pace)>,
+    /// With the number of keys whose last rows are the product's.
+    pub peers: Vec<(Workload, Pace, usize)>,
     pub latencies: Vec<(&'static str, Latency)>,
     pub restore: Option<restore::Figures>,
+    pub lights: Vec<Light>,
 }
 
 impl Report {
@@ -48,10 +53,15 @@ impl Report {
         for (workload, pace) in &self.paces {
             println!("| {} {} |", workload.name(), columns(pace, self.floor_of(*workload)));
         }
+        for (workload, pace, _) in &self.peers {
+            println!("| {}: {} {} |", streams::NAME, workload.name(), columns(pace, self.floor_of(*workload)));
+        }
+        self.print_peers();
         self.print_latencies();
         if let Some(restore) = &self.restore {
             restore.print();
         }
+        self.print_lights();
     }
 
     fn print_latencies(&self) {
@@ -71,6 +81,49 @@ impl Report {
                 millis(latency.longest),
                 latency.commits_per_second.map_or_else(String::new, |commits| format!("{commits:.0}")),
                 latency.cpu * 100.0
+            );
+        }
+    }
+
+    fn print_peers(&self) {
+        if self.peers.is_empty() {
+            return;
+        }
+        println!();
+        println!(
+            "| beside {} | pace | its CPU per record | whole: pace | its CPU per record | its peak RSS | same last rows |",
+            streams::NAME
+        );
+        println!("|---|---:|---:|---:|---:|---:|---:|");
+        for (workload, peer, keys) in &self.peers {
+            let Some((_, pace)) = self.paces.iter().find(|(product, _)| product == workload) else { continue };
+            let ratios = |ours: &Stretch, theirs: &Stretch| {
+                let pace = ours.records_per_second() / theirs.records_per_second();
+                let cpu = theirs.cpu_micros_per_record() / ours.cpu_micros_per_record();
+                format!("{pace:.1}x | {cpu:.1}x")
+            };
+            let (steady, whole) = (ratios(&pace.steady, &peer.steady), ratios(&pace.whole, &peer.whole));
+            let memory = peer.peak_resident_bytes as f64 / pace.peak_resident_bytes as f64;
+            println!("| {} | {steady} | {whole} | {memory:.1}x | {keys} |", workload.name());
+        }
+    }
+
+    fn print_lights(&self) {
+        if self.lights.is_empty() {
+            return;
+        }
+        println!();
+        println!("Little or nothing to do, keyed, exactly once; all per second:");
+        println!();
+        println!(
+            "| records | CPU of a core | wake-ups | transactions | markers | output and changelog rows | offsets | transaction log records |"
+        );
+        println!("|---|---:|---:|---:|---:|---:|---:|---:|");
+        for light in &self.lights {
+            let Light { rate, cpu, wake_ups, transactions, markers, rows, offsets, transaction_log } = light;
+            println!(
+                "| {rate} | {:.2} % | {wake_ups:.0} | {transactions:.1} | {markers:.1} | {rows:.1} | {offsets:.1} | {transaction_log:.1} |",
+                cpu * 100.0
             );
         }
     }
@@ -100,6 +153,7 @@ impl Report {
                 row
             })
             .collect();
+        let peers: Vec<Value> = self.peers.iter().map(|(workload, pace, _)| pace_json(workload.name(), pace)).collect();
         let latencies: Vec<Value> = self
             .latencies
             .iter()
@@ -113,6 +167,22 @@ impl Report {
                     "longest_ms": millis(latency.longest),
                     "commits_per_second": latency.commits_per_second,
                     "cpu_of_a_core": latency.cpu,
+                })
+            })
+            .collect();
+        let lights: Vec<Value> = self
+            .lights
+            .iter()
+            .map(|light| {
+                json!({
+                    "records_per_second": light.rate,
+                    "cpu_of_a_core": light.cpu,
+                    "wake_ups_per_second": light.wake_ups,
+                    "transactions_per_second": light.transactions,
+                    "markers_per_second": light.markers,
+                    "rows_per_second": light.rows,
+                    "offsets_per_second": light.offsets,
+                    "transaction_log_records_per_second": light.transaction_log,
                 })
             })
             .collect();
@@ -130,8 +200,11 @@ impl Report {
             "keys": ACCOUNTS,
             "floors": floors,
             "workloads": workloads,
+            "peer": streams::NAME,
+            "peers": peers,
             "latencies": latencies,
             "restore": self.restore.as_ref().map(restore::Figures::json),
+            "light_loads": lights,
         })
     }
 }

@@ -3,12 +3,14 @@
 //! 1. A broker on this machine; one topic of transactions, one of accounts.
 //! 2. One floor program uncounted, to warm the broker up; then the floor programs, and each workload with `sidestream
 //!    run`: one after the other, each a process of its own that is alone with the broker, over the same input.
-//! 3. Latency of the pipe at a steady rate, exactly once and at least once.
-//! 4. A restoration of all state, beside a bare read of the same changelog.
-//! 5. A table, and `bench.json` in the target directory.
+//! 3. Kafka Streams with the same topologies, where Java and Maven are: its results must be the product's.
+//! 4. Latency of the pipe at a steady rate, exactly once and at least once.
+//! 5. A restoration of all state, beside a bare read of the same changelog.
+//! 6. What the product costs at rest and under light load.
+//! 7. A table, and `bench.json` in the target directory.
 //!
-//! `SIDESTREAM_BENCH_RECORDS` (3000000) and `SIDESTREAM_BENCH` (a list of pipe, keyed, tumbling, join, latency,
-//! restore) choose.
+//! `SIDESTREAM_BENCH_RECORDS` (3000000) and `SIDESTREAM_BENCH` (a list of pipe, keyed, tumbling, join, streams, latency,
+//! restore, idle) choose.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that fails has no result")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it reports to whoever started it")]
 #![expect(clippy::disallowed_methods, reason = "real time is what is measured")]
@@ -17,12 +19,15 @@
 mod changelog;
 mod client;
 mod floor;
+mod idle;
 mod input;
 mod latency;
 mod pace;
 mod process;
 mod report;
 mod restore;
+mod results;
+mod streams;
 #[path = "../tests/support/mod.rs"]
 mod support;
 mod workload;
@@ -37,6 +42,7 @@ use input::PARTITIONS;
 use pace::Pace;
 use process::Process;
 use report::Report;
+use streams::Streams;
 use support::cluster::Kafka;
 use support::{broker, eventually};
 use workload::{Guarantee, Topics, Workload};
@@ -46,7 +52,7 @@ const DEFAULT_RECORDS: u64 = 3_000_000;
 const FLOOR_COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 const FLOOR_COMMIT_INTERVAL_LATENCY: Duration = Duration::from_millis(20);
 /// Everything that `SIDESTREAM_BENCH` chooses from.
-const CHOICE: &str = "pipe,keyed,tumbling,join,latency,restore";
+const CHOICE: &str = "pipe,keyed,tumbling,join,streams,latency,restore,idle";
 const INPUT: &str = "bench.transactions";
 const ACCOUNTS: &str = "bench.accounts";
 
@@ -104,9 +110,12 @@ impl Bench {
                 report.floors.push((program, self.measure_floor(program, "floor")));
             }
         }
-        for workload in workloads {
+        for &workload in &workloads {
             eprintln!("sidestream: {}", workload.name());
             report.paces.push((workload, self.measure_product(workload)));
+        }
+        if self.is_chosen("streams") {
+            self.measure_peer(&workloads, &mut report);
         }
         if self.is_chosen("latency") {
             eprintln!("latency: floor");
@@ -118,6 +127,10 @@ impl Bench {
         }
         if self.is_chosen("restore") {
             report.restore = Some(restore::measure(self));
+        }
+        if self.is_chosen("idle") {
+            eprintln!("at rest and under light load");
+            report.lights = self.measure_light();
         }
         report.print();
         println!("\nwritten to {}", report.write().display());
@@ -133,6 +146,11 @@ impl Bench {
 
     fn name(&self, name: &str) -> String {
         format!("{name}.{}", self.run)
+    }
+
+    /// The name of the application that runs the workload.
+    fn product(&self, workload: Workload) -> String {
+        self.name(&format!("bench.{}", workload.name()))
     }
 
     fn fill(&self, workloads: &[Workload]) -> f64 {
@@ -189,7 +207,7 @@ impl Bench {
     }
 
     fn measure_product(&self, workload: Workload) -> Pace {
-        let application = self.name(&format!("bench.{}", workload.name()));
+        let application = self.product(workload);
         let topics = self.topics(&application, self.name(INPUT));
         let mut process = self.start(workload, &application, Guarantee::ExactlyOnce, &topics);
         let output = pace::reader(&self.kafka.brokers, &topics.output);
@@ -197,6 +215,32 @@ impl Bench {
         process.end();
         std::fs::remove_dir_all(self.directory.path().join(application)).unwrap();
         pace
+    }
+
+    fn measure_peer(&self, workloads: &[Workload], report: &mut Report) {
+        let streams = match Streams::build() {
+            Ok(streams) => streams,
+            Err(reason) => {
+                println!("{} is left out: {reason}", streams::NAME);
+                return;
+            }
+        };
+        for &workload in workloads.iter().filter(|workload| Streams::has(**workload)) {
+            eprintln!("{}: {}", streams::NAME, workload.name());
+            let application = self.name(&format!("streams.{}", workload.name()));
+            let topics = self.topics(&application, self.name(INPUT));
+            let directory = self.directory.path().join(&application);
+            std::fs::create_dir_all(&directory).unwrap();
+            let mut process = streams.start(workload, &self.kafka.brokers, &topics, &application, &directory);
+            let output = pace::reader(&self.kafka.brokers, &topics.output);
+            let committed = || self.is_committed(&application, &topics.input);
+            let pace = pace::measure(&mut process, self.records, output, committed);
+            drop(process);
+            std::fs::remove_dir_all(directory).unwrap();
+            let products = format!("{}.out", self.product(workload));
+            let keys = results::assert_equal(&self.kafka, &products, &topics.output, Self::partitions());
+            report.peers.push((workload, pace, keys));
+        }
     }
 
     fn measure_latency(&self, guarantee: Guarantee) -> latency::Latency {
@@ -212,6 +256,20 @@ impl Bench {
         let latency = latency::measure(&mut process, &self.kafka.brokers, &topics.input, output);
         process.end();
         latency
+    }
+
+    fn measure_light(&self) -> Vec<idle::Light> {
+        let application = self.name("bench.idle");
+        let topics = self.topics(&application, format!("{application}.in"));
+        self.kafka.create(&topics.input, Self::partitions(), Cleanup::Delete);
+        let mut process = self.start(Workload::Keyed, &application, Guarantee::ExactlyOnce, &topics);
+        eventually("readiness", Duration::from_secs(30), || {
+            process.assert_alive();
+            process.is_ready().then_some(())
+        });
+        let lights = idle::measure(&mut process, &self.kafka, &topics.input);
+        process.end();
+        lights
     }
 
     fn measure_floor_latency(&self) -> latency::Latency {

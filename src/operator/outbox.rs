@@ -10,6 +10,7 @@ use super::{Failure, RecordError};
 use crate::ids::{Partition, TopicName};
 use crate::limits;
 use crate::log::{self, OutgoingRecord, Producer, SendFailure, TopicDescription, TopicHandle};
+use crate::metric::{self, Counter, Counters};
 use crate::row::Header;
 
 /// A topic's number in an outbox. Lasts longer than the producer.
@@ -22,6 +23,17 @@ struct Topic {
     partitions: u32,
     max_message_bytes: usize,
     handle: Option<TopicHandle>,
+    written: Counter,
+    /// Of `written`, not counted there yet: a transaction's records are counted when it ends.
+    uncounted: u64,
+}
+
+impl Topic {
+    fn count(&mut self) {
+        if self.uncounted > 0 {
+            self.written.add(std::mem::take(&mut self.uncounted));
+        }
+    }
 }
 
 /// See the module. One per worker.
@@ -45,6 +57,7 @@ impl Outbox {
         producer: Box<dyn Producer>,
         topics: &HashMap<TopicName, TopicDescription>,
         dead_letters: &TopicName,
+        counters: &Counters,
     ) -> Self {
         let mut names: Vec<&TopicName> = topics.keys().collect();
         names.sort();
@@ -55,6 +68,8 @@ impl Outbox {
                 partitions: topics[name].partitions,
                 max_message_bytes: topics[name].max_message_bytes,
                 handle: None,
+                written: counters.counter(&metric::RECORDS_WRITTEN, &[name.as_str()]),
+                uncounted: 0,
             })
             .collect();
         let mut outbox = Self { producer, topics, dead_letters: OutTopic(0), in_transaction: false, sent: 0 };
@@ -68,6 +83,7 @@ impl Outbox {
         self.in_transaction = false;
         for topic in &mut self.topics {
             topic.handle = None;
+            topic.count();
         }
     }
 
@@ -82,6 +98,7 @@ impl Outbox {
     /// The transaction has ended.
     pub fn ended(&mut self) {
         self.in_transaction = false;
+        self.topics.iter_mut().for_each(Topic::count);
     }
 
     /// Records sent since the outbox was made.
@@ -100,6 +117,8 @@ impl Outbox {
             partitions: 1,
             max_message_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
             handle: None,
+            written: Counter::default(),
+            uncounted: 0,
         });
         OutTopic(self.topics.len() - 1)
     }
@@ -152,6 +171,7 @@ impl Outbox {
             match self.producer.send(handle, partition, record) {
                 Ok(()) => {
                     self.sent += 1;
+                    self.topics[topic.0].uncounted += 1;
                     return Ok(());
                 }
                 Err(SendFailure::QueueFull) if waited < limits::LOG_REQUEST_TIMEOUT => {

@@ -23,11 +23,15 @@ use crate::runtime::restorer::{Finished, Job, Restorer};
 use crate::runtime::worker::{Closing, Stop, Turn, Worker};
 use crate::task::Task;
 
-/// How long a turn of a worker thread waits for records.
+/// How long a turn of a worker thread waits for records: commands are heard in between. It is the longer one when nothing
+/// has happened for a while, so that a process at rest hardly wakes up.
 const WORKER_WAIT: Duration = Duration::from_millis(5);
+const WORKER_WAIT_AT_REST: Duration = Duration::from_millis(50);
+/// When a worker thread is at rest.
+const AT_REST_AFTER: Duration = Duration::from_secs(1);
 /// How long a worker thread without tasks waits for a command.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
-/// How long a restorer thread waits for records, or for a job.
+/// How long a restorer thread waits for records, or for a job that is put off. One without jobs waits for the next.
 const RESTORER_WAIT: Duration = Duration::from_millis(50);
 
 /// How often it is looked whether a thread has ended.
@@ -281,6 +285,10 @@ impl ThreadCrew {
     fn stop(&mut self, timeout: Duration) -> Vec<String> {
         self.stopping.store(true, Ordering::SeqCst);
         let workers = self.workers.iter_mut().filter_map(|worker| worker.handle.take());
+        for restorer in &mut self.restorers {
+            // Wakes it where it waits for a job: none can come any more.
+            restorer.jobs = unbounded().0;
+        }
         let restorers = self.restorers.iter_mut().filter_map(|restorer| restorer.handle.take());
         join(workers.chain(restorers).collect(), timeout)
     }
@@ -339,12 +347,13 @@ struct WorkerLoop {
 impl WorkerLoop {
     fn run(mut self) {
         let mut wait_for_command = false;
+        let mut last_active = self.clock.monotonic();
         while !self.stopping.load(Ordering::Relaxed) {
             let began = self.clock.monotonic();
             self.last_turn.store(millis(began), Ordering::Relaxed);
             if self.tasks == 0 || wait_for_command {
-                let wait = if self.tasks == 0 { IDLE_WAIT } else { WORKER_WAIT };
-                match self.inbox.recv_timeout(wait) {
+                let closed = if self.tasks == 0 { IDLE_WAIT } else { WORKER_WAIT };
+                match self.inbox.recv_timeout(closed) {
                     Ok(command) => self.obey(command),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -357,8 +366,12 @@ impl WorkerLoop {
                     Err(TryRecvError::Disconnected) => return,
                 }
             }
-            match self.worker.turn(WORKER_WAIT) {
+            let at_rest = began.saturating_sub(last_active) >= AT_REST_AFTER;
+            match self.worker.turn(if at_rest { WORKER_WAIT_AT_REST } else { WORKER_WAIT }) {
                 Ok(turn) => {
+                    if !turn.at_rest || self.tasks == 0 {
+                        last_active = began;
+                    }
                     // A turn that did nothing and did not wait either stands before a closed door: do not spin.
                     let waited = self.clock.monotonic().saturating_sub(began);
                     wait_for_command = !turn.busy && waited < Duration::from_millis(1);
@@ -411,9 +424,12 @@ impl WorkerLoop {
 }
 
 fn run_restorer(mut restorer: Restorer, inbox: &Receiver<Job>, reporter: &Sender<Report>, stopping: &AtomicBool) {
-    let mut waiting = true;
     while !stopping.load(Ordering::Relaxed) {
-        if waiting {
+        if restorer.is_idle() {
+            // An error: it is to stop.
+            let Ok(job) = inbox.recv() else { return };
+            restorer.enqueue(job);
+        } else if restorer.is_waiting() {
             match inbox.recv_timeout(RESTORER_WAIT) {
                 Ok(job) => restorer.enqueue(job),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -426,7 +442,6 @@ fn run_restorer(mut restorer: Restorer, inbox: &Receiver<Job>, reporter: &Sender
         if let Some(finished) = restorer.turn(RESTORER_WAIT) {
             let _nobody_listens = reporter.send(Report::Finished(Box::new(finished)));
         }
-        waiting = restorer.is_idle() || restorer.is_waiting();
     }
 }
 

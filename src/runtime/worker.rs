@@ -78,6 +78,8 @@ pub struct WorkerSettings {
 pub struct Turn {
     /// Whether there is more to do at once.
     pub busy: bool,
+    /// Whether nothing has been done and no queued record waits for its time.
+    pub at_rest: bool,
     /// Tasks that the worker has dropped: their state must be restored to the end of the changelog and they be opened
     /// again.
     pub reopen: Vec<TaskId>,
@@ -163,8 +165,8 @@ impl Worker {
     pub fn new(settings: WorkerSettings) -> Result<Self, log::Error> {
         let fetcher = settings.log.fetcher(&format!("{}-worker-{}", settings.plan.name, settings.index))?;
         let producer = make_producer(&settings)?;
-        let outbox = Outbox::new(producer, &settings.facts.topics, &settings.plan.dead_letters);
         let counters = &settings.view.counters;
+        let outbox = Outbox::new(producer, &settings.facts.topics, &settings.plan.dead_letters, counters);
         let index = settings.index.to_string();
         let meters = Meters {
             commits: counters.counter(&metric::COMMITS, &[&index]),
@@ -374,6 +376,7 @@ impl Worker {
         }
         self.meters.processing.add(micros(self.now().saturating_sub(began)));
         turn.busy = busy || fetched > 0;
+        turn.at_rest = !turn.busy && self.tasks.values().all(|owned| owned.waiting_until.is_none());
         Ok(())
     }
 

@@ -17,8 +17,11 @@ use crate::runtime::crew::{Crew, ThreadCrew, panic_text};
 use crate::runtime::observer::{Finding, Observer};
 use crate::runtime::view::{Phase, View};
 
-/// How long the coordinator's thread waits for the group.
+/// How long the coordinator's thread waits for the group: workers and restorers are heard in between. It is the longer
+/// one when nothing has happened for a while.
 const GROUP_WAIT: Duration = Duration::from_millis(20);
+const GROUP_WAIT_AT_REST: Duration = Duration::from_millis(100);
+const AT_REST_AFTER: Duration = Duration::from_secs(2);
 /// How long threads may take to end, once they have nothing left to do.
 const THREADS_END_WITHIN: Duration = Duration::from_secs(3);
 /// Threads that restore.
@@ -157,7 +160,7 @@ impl Life {
         let crew = ThreadCrew::start(workers, restorers, Arc::clone(&settings.clock)).map_err(|e| no_thread(&e))?;
         let mut coordinator = start.coordinator(&facts, &ownership, Crew::Threads(crew));
         let watch = Watch::start(start.observer(&facts), &settings.clock)?;
-        let lived = self.turn_until_the_end(&mut coordinator, &watch);
+        let lived = self.turn_until_the_end(&mut coordinator, &watch, &settings.clock);
         watch.stop();
         match lived {
             Ok(end) => {
@@ -179,12 +182,23 @@ impl Life {
         }
     }
 
-    fn turn_until_the_end(&self, coordinator: &mut Coordinator, watch: &Watch) -> Result<End, Fatal> {
+    fn turn_until_the_end(
+        &self,
+        coordinator: &mut Coordinator,
+        watch: &Watch,
+        clock: &SharedClock,
+    ) -> Result<End, Fatal> {
+        let mut last_active = clock.monotonic();
         loop {
             if self.shutdown.is_requested() {
                 return Ok(End::Shutdown);
             }
-            let round = coordinator.turn(GROUP_WAIT)?;
+            let now = clock.monotonic();
+            let at_rest = now.saturating_sub(last_active) >= AT_REST_AFTER;
+            let round = coordinator.turn(if at_rest { GROUP_WAIT_AT_REST } else { GROUP_WAIT })?;
+            if round.busy {
+                last_active = now;
+            }
             let mut restart = round.restart;
             for Finding::SourcesChanged(topics) in watch.findings.try_iter() {
                 restart |= coordinator.sources_changed(&topics).restart;

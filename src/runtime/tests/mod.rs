@@ -69,6 +69,26 @@ fn at_rest_nothing_lags_behind_a_repartition_topic() {
 }
 
 #[test]
+fn records_written_are_counted_by_topic_when_their_transaction_ends() {
+    let world = World::empty();
+    world.create("events", 1, Cleanup::Delete);
+    let (mut instance, _) =
+        world.instance_with("a", totals("n: COUNT(*)", "city"), Arc::new(Memory::new()), Lifetime::Dynamic);
+    world.turn_until(&mut [&mut instance], |instances| is_ready(instances[0]));
+    let counters = Arc::clone(&instance.view().counters);
+    let written = |topic: &str| counters.counter(&crate::metric::RECORDS_WRITTEN, &[topic]).value();
+    let changelog = written("app-totals-changelog");
+    for city in ["Rome", "Oslo", "Rome"] {
+        let value = format!(r#"{{"amount": 1, "city": "{city}"}}"#);
+        let record =
+            OutgoingRecord { key: Some(b"a"), value: Some(value.as_bytes()), timestamp: EventTime(0), headers: &[] };
+        world.log.append(&"events".into(), Partition(0), record).unwrap();
+    }
+    world.turn_until(&mut [&mut instance], |_| written("app-totals-changelog") >= changelog + 2);
+    assert_eq!(written("app-totals-repartition"), 3);
+}
+
+#[test]
 fn a_restoration_that_hears_nothing_says_what_it_waits_for() {
     let world = World::new();
     let (mut first, _) = world.instance("a");
