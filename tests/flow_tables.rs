@@ -291,3 +291,32 @@ steps:
     let counts = table(&flow, "out");
     assert_eq!(counts, [("u1", 2), ("u2", 1)].map(|(key, n)| (key.to_owned(), json!({"n": n}))).into());
 }
+
+/// What is in a group leaves it again, whether its result could be computed meanwhile or not.
+#[test]
+fn a_row_that_makes_a_sum_overflow_leaves_it_as_it_was() {
+    for emit in ["each", "changes"] {
+        let mut flow = Flow::new(&format!(
+            r"
+version: 1
+name: app
+tables:
+  accounts: {{topic: accounts, key: {{name: id, type: STRING}}, columns: {{city: STRING, value: BIGINT}}}}
+steps:
+  sums: {{from: accounts, group_by: city, aggregate: {{total: SUM(value), n: COUNT(*)}}, emit: {emit}, ttl: none, to: out}}
+"
+        ));
+        let mut set = |id: &str, value: Value| {
+            flow.send("accounts", id, json!({"city": "Rome", "value": value}));
+            flow.settle();
+            flow.read("out").last().map(|(_, row)| (row["total"].clone(), row["n"].clone())).unwrap()
+        };
+        assert_eq!(set("a", json!(i64::MAX)), (json!(i64::MAX), json!(1)));
+        // There is no such BIGINT: the group has no result now.
+        assert_eq!(set("b", json!(10)), (Value::Null, Value::Null), "{emit}");
+        assert_eq!(set("c", json!(-4)), (Value::Null, Value::Null), "{emit}");
+        assert_eq!(set("b", json!(3)), (json!(i64::MAX - 1), json!(3)), "{emit}");
+        assert_eq!(set("b", json!(10)), (Value::Null, Value::Null), "{emit}");
+        assert_eq!(set("b", json!(0)), (json!(i64::MAX - 4), json!(3)), "{emit}");
+    }
+}

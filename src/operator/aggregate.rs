@@ -146,7 +146,11 @@ fn change(
         && let Some(stored) = table.stored(id)
         && (!expired || plan.ttl.is_some_and(|ttl| ttl.downstream))
     {
-        results(plan, values, start, stored, &mut old_row)?;
+        // One that could not be computed was never passed on.
+        let was_passed_on = absent_if_failed(results(plan, values, start, stored, &mut old_row).map(|()| true))?;
+        if !was_passed_on {
+            old_row.clear();
+        }
     }
     if expired {
         table.delete(id);
@@ -169,19 +173,18 @@ fn change(
         if let Some(stored) = table.stored(id)
             && let Some(failure) = failure_of(results(plan, values, start, stored, &mut new_row))?
         {
-            // A result that cannot be computed leaves the state as it was, but for the row that has left.
-            match before {
-                Some(before) => table.put(id, before),
-                None => table.delete(id),
-            }
             failed = Some(failure);
             new_row.clear();
-            if let (Some((row, old_time)), Rows::Replaces { .. } | Rows::Stays { .. }) = (leaves, rows) {
-                absent_if_failed(accumulate(ctx, plan, id, row, old_time, time, Sign::Retract))?;
-            }
-            let table = ctx.stores.table(plan.store);
-            if let Some(stored) = table.stored(id) {
-                results(plan, values, start, stored, &mut new_row)?;
+            // A result that cannot be computed leaves a stream's groups as they were. Rows of a table will leave again: they
+            // stay in, and the group is without a result until they do.
+            if plan.input == Shape::Stream {
+                match before {
+                    Some(before) => table.put(id, before),
+                    None => table.delete(id),
+                }
+                if let Some(stored) = ctx.stores.table(plan.store).stored(id) {
+                    results(plan, values, start, stored, &mut new_row)?;
+                }
             }
         }
         let nothing_happened = failed.is_some() && old_row == new_row;

@@ -64,6 +64,7 @@ enum Widening {
     IntToBigint,
     IntToDouble,
     BigintToDouble,
+    BigintToDecimal,
     DecimalToScale(u8),
 }
 
@@ -224,6 +225,7 @@ impl Widening {
             (Self::IntToBigint, Value::Int(value)) => Value::Bigint(i64::from(value)),
             (Self::IntToDouble, Value::Int(value)) => Value::Double(f64::from(value)),
             (Self::BigintToDouble, Value::Bigint(value)) => Value::Double(value as f64),
+            (Self::BigintToDecimal, Value::Bigint(value)) => Value::Decimal(Decimal::from(value)),
             (Self::DecimalToScale(scale), Value::Decimal(value)) if value.scale < scale => {
                 let factor = 10_i128.checked_pow(u32::from(scale - value.scale));
                 let unscaled = factor.and_then(|factor| value.unscaled.checked_mul(factor));
@@ -242,6 +244,8 @@ fn widening(stored: &Type, wanted: &Type) -> Option<Widening> {
         (Type::Int, Type::Bigint) => Some(Widening::IntToBigint),
         (Type::Int, Type::Double) => Some(Widening::IntToDouble),
         (Type::Bigint, Type::Double) => Some(Widening::BigintToDouble),
+        // The sums of tables were kept so.
+        (Type::Bigint, Type::Decimal { precision: 19.., scale: 0 }) => Some(Widening::BigintToDecimal),
         (Type::Decimal { precision, scale }, Type::Decimal { precision: wanted_precision, scale: wanted_scale }) => {
             let whole = precision.saturating_sub(*scale);
             let wanted_whole = wanted_precision.saturating_sub(*wanted_scale);

@@ -142,6 +142,8 @@ impl Call {
         let zero = || Value::Bigint(0);
         let mut columns = match &self.kind {
             Kind::Count => vec![("", Type::Bigint, zero())],
+            // So wide that no row fails to enter, since what did not enter could not be told from what did when it leaves.
+            Kind::SumInteger if self.retracts() => vec![("", decimal_sum(0), Value::Null)],
             Kind::SumInteger => vec![("", Type::Bigint, Value::Null)],
             Kind::SumDecimal { scale } => vec![("", decimal_sum(*scale), Value::Null)],
             Kind::SumDouble => vec![("", Type::Double, Value::Null), ("compensation", Type::Double, Value::Null)],
@@ -203,7 +205,8 @@ impl Call {
                 Ok(if skipped { Change::Keep } else { count(own, direction) })
             }
             Kind::SumInteger => match argument.node.operand_i64(env)? {
-                Some(number) => self.sum_integer(own, number, direction),
+                Some(number) if self.retracts() => self.sum_decimal(own, Decimal::from(number), 0, direction),
+                Some(number) => sum_integer(own, number),
                 None => Ok(Change::Keep),
             },
             Kind::SumDecimal { scale } => match argument.node.eval_decimal(env)? {
@@ -280,24 +283,6 @@ impl Call {
         }
     }
 
-    fn sum_integer(&self, own: &[Value], number: i64, direction: Direction) -> Eval<Change> {
-        let overflow = || out_of_range(Type::Bigint);
-        let sum = as_i64(&own[0]).unwrap_or(0);
-        if !self.retracts() {
-            let sum = sum.checked_add(number).ok_or_else(overflow)?;
-            return Ok(Change::One(Value::Bigint(sum)));
-        }
-        let Some(count) = counted(&own[1], direction) else { return Ok(Change::Keep) };
-        if count == 0 {
-            return Ok(Change::Two(Value::Null, Value::Bigint(0)));
-        }
-        let sum = match direction {
-            Direction::In => sum.checked_add(number),
-            Direction::Out => sum.checked_sub(number),
-        };
-        Ok(Change::Two(Value::Bigint(sum.ok_or_else(overflow)?), Value::Bigint(count)))
-    }
-
     /// Sum, and the count where there is one.
     fn sum_decimal(&self, own: &[Value], number: Decimal, scale: u8, direction: Direction) -> Eval<Change> {
         let overflow = || out_of_range(decimal_sum(scale));
@@ -357,6 +342,12 @@ impl Call {
         let own = state.get(self.first..).unwrap_or_default();
         Ok(match &self.kind {
             Kind::Count => Value::Bigint(as_i64(&own[0]).unwrap_or(0)),
+            Kind::SumInteger if self.retracts() => match as_decimal(&own[0]) {
+                Some(sum) => {
+                    Value::Bigint(i64::try_from(sum.unscaled).map_err(|_too_large| out_of_range(Type::Bigint))?)
+                }
+                None => Value::Null,
+            },
             Kind::SumInteger | Kind::SumDecimal { .. } => own[0].clone(),
             Kind::SumDouble => self.double_sum(own)?.map_or(Value::Null, Value::Double),
             Kind::AverageDouble => match (self.double_sum(own)?, as_i64(&own[COUNT])) {
@@ -431,6 +422,11 @@ impl End {
             Self::Greatest => order.is_gt(),
         }
     }
+}
+
+fn sum_integer(own: &[Value], number: i64) -> Eval<Change> {
+    let sum = as_i64(&own[0]).unwrap_or(0).checked_add(number);
+    Ok(Change::One(Value::Bigint(sum.ok_or_else(|| out_of_range(Type::Bigint))?)))
 }
 
 fn decimal_sum(scale: u8) -> Type {

@@ -80,6 +80,19 @@ fn the_bytes_on_disk_do_not_change() {
 }
 
 #[test]
+fn a_bigint_widens_to_a_whole_decimal_that_holds_every_one() {
+    let first = schema(&[("sum", Type::Bigint)]);
+    let codec = RowCodec::new(Vec::new(), first.clone()).unwrap();
+    let stored = encoded(&codec, &[Value::Bigint(i64::MIN)], None);
+    let wide = RowCodec::new(vec![(1, first.clone())], schema(&[("sum", decimal(38, 0))])).unwrap();
+    let expected = vec![Value::Decimal(Decimal::new(i128::from(i64::MIN), 0))];
+    assert_eq!(wide.decode(&stored).unwrap(), (expected, None));
+    for narrow in [decimal(18, 0), decimal(38, 2)] {
+        assert!(RowCodec::new(vec![(1, first.clone())], schema(&[("sum", narrow)])).is_err());
+    }
+}
+
+#[test]
 fn a_store_survives_added_dropped_moved_and_widened_columns() {
     let first = schema(&[
         ("key", Type::String),
