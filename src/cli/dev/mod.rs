@@ -420,6 +420,10 @@ impl Watch {
     /// Whether the committed offsets are the ends, asked of the log itself.
     fn is_caught_up(&self) -> bool {
         let inputs: Vec<_> = self.view.lag().into_iter().map(|lag| (lag.committed, lag.input)).collect();
+        // An instance that has no task yet has read nothing of it.
+        if inputs.is_empty() && self.intake.appended() > 0 {
+            return false;
+        }
         inputs.iter().all(|(committed, input)| {
             let end = self.log.last_stable_offset(input);
             end.is_ok_and(|end| end == Offset::ZERO || committed.is_some_and(|committed| committed >= end))
