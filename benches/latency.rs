@@ -19,7 +19,9 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Latency {
     pub results: usize,
     pub p50: Duration,
+    pub p90: Duration,
     pub p99: Duration,
+    pub p999: Duration,
     pub longest: Duration,
     /// None of a program that does not tell.
     pub commits_per_second: Option<f64>,
@@ -70,7 +72,9 @@ pub fn measure(process: &mut Process, brokers: &str, input: &str, output: Consum
     Latency {
         results: latencies.len(),
         p50: quantile(0.50),
+        p90: quantile(0.90),
         p99: quantile(0.99),
+        p999: quantile(0.999),
         longest: quantile(1.0),
         commits_per_second: (commits > 0).then(|| commits as f64 / took),
         cpu,

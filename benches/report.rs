@@ -71,14 +71,17 @@ impl Report {
         println!();
         println!("Produce to committed, pipe at {RATE} records/s:");
         println!();
-        println!("| | p50 ms | p99 ms | longest ms | commits/s | CPU of a core |");
-        println!("|---|---:|---:|---:|---:|---:|");
+        println!("| | p50 ms | p90 ms | p99 ms | p99.9 ms | longest ms | results | commits/s | CPU of a core |");
+        println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
         for (name, latency) in &self.latencies {
             println!(
-                "| {name} | {:.1} | {:.1} | {:.1} | {} | {:.0} % |",
+                "| {name} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {} | {:.0} % |",
                 millis(latency.p50),
+                millis(latency.p90),
                 millis(latency.p99),
+                millis(latency.p999),
                 millis(latency.longest),
+                latency.results,
                 latency.commits_per_second.map_or_else(String::new, |commits| format!("{commits:.0}")),
                 latency.cpu * 100.0
             );
@@ -163,7 +166,9 @@ impl Report {
                     "records_per_second": RATE,
                     "results": latency.results,
                     "p50_ms": millis(latency.p50),
+                    "p90_ms": millis(latency.p90),
                     "p99_ms": millis(latency.p99),
+                    "p999_ms": millis(latency.p999),
                     "longest_ms": millis(latency.longest),
                     "commits_per_second": latency.commits_per_second,
                     "cpu_of_a_core": latency.cpu,
