@@ -4,6 +4,7 @@
 //! (20a), and waits for room where the producer's queue is full (15c).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Failure, RecordError};
@@ -23,15 +24,17 @@ struct Topic {
     partitions: u32,
     max_message_bytes: usize,
     handle: Option<TopicHandle>,
-    written: Counter,
+    /// Since it was written to first.
+    written: Option<Counter>,
     /// Of `written`, not counted there yet: a transaction's records are counted when it ends.
     uncounted: u64,
 }
 
 impl Topic {
-    fn count(&mut self) {
+    fn count(&mut self, counters: &Counters) {
         if self.uncounted > 0 {
-            self.written.add(std::mem::take(&mut self.uncounted));
+            let series = || counters.counter(&metric::RECORDS_WRITTEN, &[self.name.as_str()]);
+            self.written.get_or_insert_with(series).add(std::mem::take(&mut self.uncounted));
         }
     }
 }
@@ -43,6 +46,7 @@ pub struct Outbox {
     dead_letters: OutTopic,
     in_transaction: bool,
     sent: u64,
+    counters: Arc<Counters>,
 }
 
 impl std::fmt::Debug for Outbox {
@@ -57,7 +61,7 @@ impl Outbox {
         producer: Box<dyn Producer>,
         topics: &HashMap<TopicName, TopicDescription>,
         dead_letters: &TopicName,
-        counters: &Counters,
+        counters: Arc<Counters>,
     ) -> Self {
         let mut names: Vec<&TopicName> = topics.keys().collect();
         names.sort();
@@ -68,11 +72,11 @@ impl Outbox {
                 partitions: topics[name].partitions,
                 max_message_bytes: topics[name].max_message_bytes,
                 handle: None,
-                written: counters.counter(&metric::RECORDS_WRITTEN, &[name.as_str()]),
+                written: None,
                 uncounted: 0,
             })
             .collect();
-        let mut outbox = Self { producer, topics, dead_letters: OutTopic(0), in_transaction: false, sent: 0 };
+        let mut outbox = Self { producer, topics, dead_letters: OutTopic(0), in_transaction: false, sent: 0, counters };
         outbox.dead_letters = outbox.topic(dead_letters);
         outbox
     }
@@ -83,7 +87,7 @@ impl Outbox {
         self.in_transaction = false;
         for topic in &mut self.topics {
             topic.handle = None;
-            topic.count();
+            topic.count(&self.counters);
         }
     }
 
@@ -98,7 +102,7 @@ impl Outbox {
     /// The transaction has ended.
     pub fn ended(&mut self) {
         self.in_transaction = false;
-        self.topics.iter_mut().for_each(Topic::count);
+        self.topics.iter_mut().for_each(|topic| topic.count(&self.counters));
     }
 
     /// Records sent since the outbox was made.
@@ -117,7 +121,7 @@ impl Outbox {
             partitions: 1,
             max_message_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
             handle: None,
-            written: Counter::default(),
+            written: None,
             uncounted: 0,
         });
         OutTopic(self.topics.len() - 1)

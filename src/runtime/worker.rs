@@ -166,7 +166,7 @@ impl Worker {
         let fetcher = settings.log.fetcher(&format!("{}-worker-{}", settings.plan.name, settings.index))?;
         let producer = make_producer(&settings)?;
         let counters = &settings.view.counters;
-        let outbox = Outbox::new(producer, &settings.facts.topics, &settings.plan.dead_letters, counters);
+        let outbox = Outbox::new(producer, &settings.facts.topics, &settings.plan.dead_letters, Arc::clone(counters));
         let index = settings.index.to_string();
         let meters = Meters {
             commits: counters.counter(&metric::COMMITS, &[&index]),
