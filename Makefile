@@ -34,9 +34,9 @@ check: setup ## Formatting, lints as errors, dependency licences
 fmt: ## Format the sources
 	cargo fmt
 
-soak: ## Kills, restarts and rebalances on a real Kafka, again and again, until one fails or is interrupted
+soak: ## Random faults on three real brokers, SIDESTREAM_SOAK_MINUTES at a time (120), until one is not survived; prints its seed
 	@scripts/setup.sh test
-	while cargo test --test soak --test faults --test exactly_once --test run; do :; done
+	while cargo test --test soak --test faults --test exactly_once --test run -- --nocapture; do :; done
 
 bench: ## Measure on a real Kafka, beside the bare client loops and Kafka Streams
 	@scripts/setup.sh test

@@ -64,7 +64,7 @@ fn killed_instances_lose_and_double_nothing() {
     for instance in &mut instances {
         instance.wait_ready();
     }
-    let restored: f64 = instances.iter().map(|instance| instance.metric("sidestream_records_restored_total")).sum();
+    let restored: f64 = instances.iter().map(|instance| instance.metric("sidestream_restore_records_total")).sum();
     assert!(restored < 5_000.0, "{restored} records restored; only the tail was expected");
 
     // A fresh state directory restores in full, to the same rows.
@@ -164,6 +164,7 @@ fn open_transaction(case: &Case, instance: &str, worker: u32) -> Box<dyn Produce
         name: "test".to_owned(),
         transactional_id: Some(transactional_id(case, instance, worker)),
         max_message_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
+        batch_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
         queue_bytes: 1 << 20,
     };
     let mut producer = case.kafka.log.producer(&settings).unwrap();

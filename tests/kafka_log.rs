@@ -45,6 +45,7 @@ fn producer(log: &KafkaLog, transactional_id: &str) -> Box<dyn Producer> {
         name: "test".to_owned(),
         transactional_id: Some(transactional_id.to_owned()),
         max_message_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
+        batch_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
         queue_bytes: 8 << 20,
     };
     let mut producer = log.producer(&settings).unwrap();
@@ -563,6 +564,7 @@ fn fill(log: &KafkaLog, output: &TopicName, count: usize) {
         name: "filler".to_owned(),
         transactional_id: None,
         max_message_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
+        batch_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
         queue_bytes: 4 << 20,
     };
     let mut producer = log.producer(&settings).unwrap();

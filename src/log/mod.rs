@@ -211,6 +211,8 @@ pub struct ProducerSettings {
     pub transactional_id: Option<String>,
     /// The largest record batch that any of its topics takes.
     pub max_message_bytes: usize,
+    /// The largest record batch that all of its topics take: what more than one record may come to.
+    pub batch_bytes: usize,
     /// How many bytes may wait for the broker.
     pub queue_bytes: usize,
 }

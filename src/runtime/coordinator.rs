@@ -28,6 +28,7 @@ use crate::metric;
 use crate::probe::{self, Mark, Rule};
 use crate::runtime::crew::{Crew, Report};
 use crate::runtime::group_map::{Agreement, agreement};
+use crate::runtime::observer::Finding;
 use crate::runtime::ownership::Ownership;
 use crate::runtime::restorer::{Failure, Finished, Job};
 use crate::runtime::view::{Condition, Phase, RestoreProgress, TaskState, TaskView, View};
@@ -193,17 +194,20 @@ impl Coordinator {
     /// One round: the group, the crew's reports, what is due. Waits up to `wait` for the group.
     pub fn turn(&mut self, wait: Duration) -> Result<Round, Fatal> {
         let mut busy = false;
-        let alive = self.crew.is_alive(STUCK_AFTER);
+        let stuck = self.crew.stuck(STUCK_AFTER);
+        let alive = stuck.is_none();
         let waited = alive && matches!(self.standing, Standing::Member { .. });
-        if alive {
+        if let Some((worker, step)) = stuck {
+            let message = format!(
+                "worker {worker} has been {} for more than {} s and has not come back: this instance gives its partitions up \
+                 to the others. If it does not come back by itself, restart it",
+                step.words(),
+                STUCK_AFTER.as_secs()
+            );
+            self.context.view.raise(Condition::WorkerWaiting, "", &message);
+        } else {
             self.context.view.clear(Condition::WorkerWaiting, "");
             busy |= self.serve_group(wait)?;
-        } else {
-            self.context.view.raise(
-                Condition::WorkerWaiting,
-                "",
-                "a worker has been busy with one step for so long that its partitions are given up",
-            );
         }
         self.renew_hanging_membership();
         busy |= self.check_group();
@@ -450,7 +454,9 @@ impl Coordinator {
         self.context.view.clear(Condition::Joining, "group");
         match agreement {
             Agreement::All => self.context.view.clear(Condition::MapConflict, ""),
-            Agreement::Conflict { .. } => self.context.view.raise(Condition::MapConflict, "", &agreement.message()),
+            Agreement::Conflict { .. } => {
+                self.context.view.raise(Condition::MapConflict, "", &agreement.message());
+            }
         }
         if agreement != Agreement::All && self.tasks.is_empty() {
             self.leave_for_a_while();
@@ -695,9 +701,17 @@ impl Coordinator {
 
     // ---- changed topics and the end ----------------------------------------------------------------------------------
 
+    pub fn topics_changed(&mut self, finding: &Finding) -> Round {
+        match finding {
+            Finding::SourcesChanged(topics) => self.sources_changed(topics),
+            // Which partition a key goes to is learnt at the start.
+            Finding::OutputsChanged => Round { busy: true, waited: false, restart: true },
+        }
+    }
+
     /// The partition counts of these source topics are not what they were (EXACTLY-ONCE rule 12). A stateful sub-topology
     /// that reads one stops; if only stateless ones do, the instance is to begin anew with a new map.
-    pub fn sources_changed(&mut self, topics: &[TopicName]) -> Round {
+    fn sources_changed(&mut self, topics: &[TopicName]) -> Round {
         let reads =
             |sub: &&crate::topology::plan::SubTopology| sub.sources.iter().any(|source| topics.contains(&source.topic));
         let affected: Vec<(SubTopologyId, bool)> =

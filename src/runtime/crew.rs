@@ -20,6 +20,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, after,
 use crate::clock::SharedClock;
 use crate::ids::TaskId;
 use crate::runtime::restorer::{Finished, Job, Restorer};
+use crate::runtime::worker::step::{Step, StepCell};
 use crate::runtime::worker::{Closing, Stop, Turn, Worker};
 use crate::task::Task;
 
@@ -136,14 +137,15 @@ impl Crew {
         }
     }
 
-    /// Whether every worker thread has turned within that time.
-    pub fn is_alive(&self, within: Duration) -> bool {
+    /// A worker thread that has not turned within that time, and what it is doing.
+    pub fn stuck(&self, within: Duration) -> Option<(usize, Step)> {
         match self {
-            Self::Inline(_) => true,
+            Self::Inline(_) => None,
             Self::Threads(crew) => {
                 let now = millis(crew.clock.monotonic());
-                let oldest = crew.workers.iter().map(|worker| worker.last_turn.load(Ordering::Relaxed)).min();
-                oldest.is_none_or(|oldest| now.saturating_sub(oldest) <= millis(within))
+                let turned = |worker: &WorkerThread| worker.last_turn.load(Ordering::Relaxed);
+                let (index, worker) = crew.workers.iter().enumerate().min_by_key(|(_, worker)| turned(worker))?;
+                (now.saturating_sub(turned(worker)) > millis(within)).then(|| (index, worker.step.get()))
             }
         }
     }
@@ -225,6 +227,7 @@ struct WorkerThread {
     commands: Sender<Command>,
     /// Milliseconds of the clock's monotonic time.
     last_turn: Arc<AtomicU64>,
+    step: Arc<StepCell>,
     handle: Option<JoinHandle<()>>,
 }
 
@@ -257,6 +260,7 @@ impl ThreadCrew {
             Self { clock: Arc::clone(&clock), workers: Vec::new(), restorers: Vec::new(), reports, stopping };
         for (index, worker) in workers.into_iter().enumerate() {
             let (commands, inbox) = unbounded();
+            let step = worker.step();
             let last_turn = Arc::new(AtomicU64::new(millis(clock.monotonic())));
             let thread = WorkerLoop {
                 index,
@@ -269,7 +273,7 @@ impl ThreadCrew {
                 stopping: Arc::clone(&crew.stopping),
             };
             let handle = spawn(format!("worker-{index}"), reporter.clone(), move || thread.run())?;
-            crew.workers.push(WorkerThread { commands, last_turn, handle: Some(handle) });
+            crew.workers.push(WorkerThread { commands, last_turn, step, handle: Some(handle) });
         }
         for (index, restorer) in restorers.into_iter().enumerate() {
             let (jobs, inbox) = unbounded();

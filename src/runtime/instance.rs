@@ -27,7 +27,7 @@ use crate::clock::SharedClock;
 use crate::log::{Leave, SharedLog};
 use crate::runtime::coordinator::{Coordinator, Fatal};
 use crate::runtime::crew::{Crew, InlineCrew};
-use crate::runtime::observer::{Finding, Observer};
+use crate::runtime::observer::Observer;
 use crate::runtime::topics::TopicSettings;
 use crate::runtime::view::{Phase, View};
 use crate::runtime::worker::Worker;
@@ -140,8 +140,8 @@ impl Instance {
             return Ok(true);
         };
         let mut round = coordinator.turn(Duration::ZERO)?;
-        if let Some(Finding::SourcesChanged(topics)) = observer.turn() {
-            round.restart |= coordinator.sources_changed(&topics).restart;
+        if let Some(finding) = observer.turn() {
+            round.restart |= coordinator.topics_changed(&finding).restart;
         }
         if round.restart {
             coordinator.stop(Leave::Now);

@@ -1,7 +1,7 @@
-//! Looks at the log from time to time: is it there, how far behind are we, who answers for what, have sources changed,
-//! and what of our repartition topics has been processed and can go.
+//! Looks at the log from time to time: is it there, how far behind are we, who answers for what, have topics changed or
+//! gone, and what of our repartition topics has been processed and can go.
 //!
-//! What it is: polls that only inform the view, and one finding ([`Finding::SourcesChanged`]) that the coordinator acts on.
+//! What it is: polls that only inform the view, and findings ([`Finding`]) that the coordinator acts on.
 //! What it is not: nothing that exactly-once rests on; it may be late, or fail, at any time.
 //!
 //! Invariant: the routing table is replaced only by one of a stable group (EXACTLY-ONCE rule 6; the last stable table is
@@ -17,18 +17,25 @@ use crate::metric;
 use crate::runtime::group_map::{Agreement, agreement, endpoints, representatives};
 use crate::runtime::view::{Condition, View};
 use crate::task::Facts;
-use crate::task::facts::source_topics;
+use crate::task::facts::{output_topics, source_topics};
 use crate::topology::Plan;
 
 const ENDS_EVERY: Duration = Duration::from_secs(2);
 const ROUTES_EVERY: Duration = Duration::from_secs(3);
-const SOURCES_EVERY: Duration = Duration::from_secs(30);
+const TOPICS_EVERY: Duration = Duration::from_secs(30);
+/// While a worker waits for something.
+const TOPICS_EVERY_IN_TROUBLE: Duration = Duration::from_secs(3);
 const PURGE_EVERY: Duration = Duration::from_secs(30);
+
+/// A look that took so long without an answer: no coordinator moves for that long.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// These source topics have another partition count than at start, or are gone and came back with one.
     SourcesChanged(Vec<TopicName>),
+    /// An output topic was made anew with another partition count than at start.
+    OutputsChanged,
 }
 
 /// See the module.
@@ -41,7 +48,7 @@ pub struct Observer {
     view: Arc<View>,
     ends_at: Duration,
     routes_at: Duration,
-    sources_at: Duration,
+    topics_at: Duration,
     purge_at: Duration,
     /// Looks in a row that did not get through.
     failures: u32,
@@ -50,13 +57,13 @@ pub struct Observer {
 impl Observer {
     pub fn new(log: SharedLog, plan: Arc<Plan>, facts: Arc<Facts>, clock: SharedClock, view: Arc<View>) -> Self {
         let now = clock.monotonic();
-        let (sources_at, purge_at) = (now + SOURCES_EVERY, now + PURGE_EVERY);
-        Self { log, plan, facts, clock, view, ends_at: now, routes_at: now, sources_at, purge_at, failures: 0 }
+        let (topics_at, purge_at) = (now + TOPICS_EVERY, now + PURGE_EVERY);
+        Self { log, plan, facts, clock, view, ends_at: now, routes_at: now, topics_at, purge_at, failures: 0 }
     }
 
     /// When it has something to do next, on the clock's monotonic time.
     pub fn due(&self) -> Duration {
-        self.ends_at.min(self.routes_at).min(self.sources_at).min(self.purge_at)
+        self.ends_at.min(self.routes_at).min(self.topics_at).min(self.purge_at)
     }
 
     /// Does what is due; returns at once if nothing is.
@@ -73,12 +80,16 @@ impl Observer {
             self.routes_at = now + ROUTES_EVERY;
             reached = self.look_at_group().map(|()| true);
         }
-        if now >= self.sources_at && reached.is_ok() {
-            self.sources_at = now + SOURCES_EVERY;
-            match self.look_at_sources() {
-                Ok(changed) => {
+        let in_trouble = self.view.holds(Condition::WorkerWaiting) || self.view.holds(Condition::TopicMissing);
+        if in_trouble {
+            self.topics_at = self.topics_at.min(now + TOPICS_EVERY_IN_TROUBLE);
+        }
+        if now >= self.topics_at && reached.is_ok() {
+            self.topics_at = now + if in_trouble { TOPICS_EVERY_IN_TROUBLE } else { TOPICS_EVERY };
+            match self.look_at_topics() {
+                Ok(found) => {
                     reached = Ok(true);
-                    finding = (!changed.is_empty()).then_some(Finding::SourcesChanged(changed));
+                    finding = found;
                 }
                 Err(error) => reached = Err(error),
             }
@@ -96,7 +107,8 @@ impl Observer {
             Err(error @ (log::Error::Unreachable { .. } | log::Error::TimedOut { .. })) => {
                 // A coordinator that moves answers the next time.
                 self.failures += 1;
-                if self.failures >= 2 {
+                let waited = self.clock.monotonic().saturating_sub(now);
+                if self.failures >= 2 || waited >= SILENT_AFTER {
                     self.view.raise(Condition::KafkaUnreachable, "", &error.to_string());
                 }
             }
@@ -185,22 +197,54 @@ impl Observer {
         Ok(true)
     }
 
-    /// The source topics whose partition count is another one.
-    fn look_at_sources(&self) -> Result<Vec<TopicName>, log::Error> {
-        let topics: Vec<TopicName> = source_topics(&self.plan).into_iter().collect();
+    /// Says which topics are gone. Returns what has another partition count.
+    fn look_at_topics(&self) -> Result<Option<Finding>, log::Error> {
+        let sources = source_topics(&self.plan);
+        let outputs = output_topics(&self.plan);
+        let mut topics: Vec<TopicName> = self.facts.topics.keys().cloned().collect();
+        topics.sort();
         let described = self.log.describe_topics(&topics)?;
-        let mut changed = Vec::new();
+        let mut changed_sources = Vec::new();
+        let mut changed_outputs = false;
         for (topic, description) in topics.into_iter().zip(described) {
-            match description {
-                Some(found) => {
-                    self.view.clear(Condition::TopicMissing, topic.as_str());
-                    if found.partitions != self.facts.partitions(&topic) {
-                        changed.push(topic);
-                    }
+            let known = self.facts.partitions(&topic);
+            let Some(found) = description else {
+                let internal = self.plan.internal_topics.iter().any(|internal| internal.name == topic);
+                let message = missing(known, internal, sources.contains(&topic));
+                self.view.raise(Condition::TopicMissing, topic.as_str(), &message);
+                continue;
+            };
+            self.view.clear(Condition::TopicMissing, topic.as_str());
+            if found.partitions != known {
+                if sources.contains(&topic) {
+                    changed_sources.push(topic);
+                } else {
+                    changed_outputs |= outputs.contains(&topic);
                 }
-                None => self.view.raise(Condition::TopicMissing, topic.as_str(), "the source topic is gone"),
             }
         }
-        Ok(changed)
+        if !changed_sources.is_empty() {
+            return Ok(Some(Finding::SourcesChanged(changed_sources)));
+        }
+        Ok(changed_outputs.then_some(Finding::OutputsChanged))
+    }
+}
+
+/// What to do about a topic that was there at the start.
+fn missing(partitions: u32, internal: bool, source: bool) -> String {
+    if internal {
+        "this topic of Sidestream's own is gone, and with it what it held: nothing that is written to it is committed. Stop \
+         all instances, run `sidestream reset` and start again: the state is then computed anew from the sources"
+            .to_owned()
+    } else if source {
+        format!(
+            "the source topic is gone: create it again, with {partitions} partitions; positions in it are of the old one, so \
+             stop all instances and run `sidestream reset --offsets earliest`"
+        )
+    } else {
+        format!(
+            "the output topic is gone: create it again (it had {partitions} partitions). What is to be written to it waits in \
+             the sources, and nothing else of those tasks is committed meanwhile"
+        )
     }
 }

@@ -297,7 +297,12 @@ impl Restorer {
                 None
             }
             restore::Error::Store(_) | restore::Error::Table(_) => {
-                self.view.raise(Condition::TaskFailed, &subject, &format!("its state cannot be restored: {error}"));
+                let help = match &error {
+                    restore::Error::Store(error) => error.help().map(|help| format!("; {help}")),
+                    _ => None,
+                };
+                let message = format!("its state cannot be restored: {error}{}", help.unwrap_or_default());
+                self.view.raise(Condition::TaskFailed, &subject, &message);
                 self.queue.rotate_left(1);
                 None
             }

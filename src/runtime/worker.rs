@@ -41,10 +41,12 @@ use crate::task::{Facts, Progress, Staged, Task};
 use crate::topology::Plan;
 
 mod pace;
+pub mod step;
 mod trouble;
 
 use pace::{Load, Pace};
-use trouble::{Trouble, log_trouble, not_owned, replay, trouble};
+use step::{Step, StepCell};
+use trouble::{Trouble, log_trouble, not_owned, not_stored, replay, trouble};
 
 /// Events taken from the fetch client at a time.
 const FETCH_LIMIT: usize = 4096;
@@ -126,6 +128,7 @@ pub struct Worker {
     oldest_uncommitted: Option<Duration>,
     /// The last one is gone and making another has failed so far.
     needs_producer: bool,
+    step: Arc<StepCell>,
     meters: Meters,
 }
 
@@ -192,6 +195,7 @@ impl Worker {
             pause_until: Duration::ZERO,
             oldest_uncommitted: None,
             needs_producer: false,
+            step: Arc::default(),
             meters,
             settings,
         })
@@ -199,6 +203,11 @@ impl Worker {
 
     pub fn tasks(&self) -> impl Iterator<Item = TaskId> {
         self.tasks.keys().copied()
+    }
+
+    /// What it is doing, to be read from other threads.
+    pub fn step(&self) -> Arc<StepCell> {
+        Arc::clone(&self.step)
     }
 
     /// The furthest watermark of any source of its tasks.
@@ -299,6 +308,7 @@ impl Worker {
             self.epoch = epoch;
         }
         if self.needs_producer {
+            self.step.set(Step::MakingProducer);
             match make_producer(&self.settings) {
                 Ok(producer) => {
                     self.outbox.replace_producer(producer);
@@ -325,7 +335,9 @@ impl Worker {
     fn round(&mut self, now: Duration, wait: Duration, turn: &mut Turn) -> Result<(), Trouble> {
         let queued = self.tasks.values().any(|owned| owned.runnable(now));
         let wait = if queued { Duration::ZERO } else { wait.min(self.time_to_commit(now)) };
+        self.step.set(Step::Fetching);
         let fetched = self.fetch(wait)?;
+        self.step.set(Step::Processing);
         let began = self.now();
         let mut busy = false;
         let mut drained = true;
@@ -496,6 +508,7 @@ impl Worker {
     /// Commits everything that the tasks have done.
     fn commit(&mut self) -> Result<(), Trouble> {
         let began = self.now();
+        self.step.set(Step::Sending);
         let mut staged: Vec<(TaskId, Staged)> = Vec::new();
         self.committing = self.only_task_to_commit();
         for (id, owned) in &mut self.tasks {
@@ -518,6 +531,7 @@ impl Worker {
         }
         let tasks: Vec<TaskId> = staged.iter().map(|(id, _)| *id).collect();
         self.outbox.begin().map_err(log_trouble)?;
+        self.step.set(Step::Committing);
         let producer = self.outbox.producer();
         let committed =
             self.settings.ownership.for_commit(&tasks, self.epoch, |group| producer.commit(&offsets, group));
@@ -530,12 +544,13 @@ impl Worker {
             Err(not_owner) => return Err(not_owned(not_owner)),
         };
         self.outbox.ended();
+        self.step.set(Step::WritingState);
         let partitions = ends.ends.len() + offsets.len();
         let batch = self.batch(&mut staged, &ends.ends);
         if !probe::is_broken(Rule::StateNeverWritten) {
             self.settings.backend.write(batch).map_err(|error| {
                 probe::reached(Mark::StateNotWritten);
-                Trouble::Renew { cause: error.to_string() }
+                not_stored(&error)
             })?;
         }
         for (id, staged) in &staged {
@@ -620,17 +635,13 @@ impl Owned {
 }
 
 fn make_producer(settings: &WorkerSettings) -> Result<Box<dyn log::Producer>, log::Error> {
-    let max_message_bytes = settings
-        .facts
-        .topics
-        .values()
-        .map(|topic| topic.max_message_bytes)
-        .max()
-        .unwrap_or(limits::DEFAULT_MAX_MESSAGE_BYTES);
+    let limits = settings.facts.topics.values().map(|topic| topic.max_message_bytes);
+    let (largest, smallest) = (limits.clone().max(), limits.min());
     let mut producer = settings.log.producer(&ProducerSettings {
         name: format!("{}-worker-{}", settings.plan.name, settings.index),
         transactional_id: settings.transactional_id.clone(),
-        max_message_bytes,
+        max_message_bytes: largest.unwrap_or(limits::DEFAULT_MAX_MESSAGE_BYTES),
+        batch_bytes: smallest.unwrap_or(limits::DEFAULT_MAX_MESSAGE_BYTES),
         queue_bytes: usize::try_from(settings.budget.producer_queue_per_worker).unwrap_or(usize::MAX),
     })?;
     producer.init()?;

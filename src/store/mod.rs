@@ -214,7 +214,8 @@ impl Error {
             Self::Locked { .. } => {
                 Some("each instance needs a state directory of its own: stop the other process or set --state-dir")
             }
-            Self::Corrupt { .. } | Self::Io { .. } | Self::Encoding { .. } | Self::UnknownStore { .. } => None,
+            Self::Io { reason } => refusal::Refusal::of(reason).map(refusal::Refusal::help_in_use),
+            Self::Corrupt { .. } | Self::Encoding { .. } | Self::UnknownStore { .. } => None,
         }
     }
 }

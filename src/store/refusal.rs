@@ -31,6 +31,15 @@ impl Refusal {
         Self::TEXTS.iter().find(|(text, _)| message.contains(text)).map(|(_, refusal)| *refusal)
     }
 
+    /// What to do while the state is in use: the next attempt comes by itself.
+    pub(super) fn help_in_use(self) -> &'static str {
+        match self {
+            Self::Full => "make room on the volume; it goes on by itself, and nothing was lost",
+            Self::ReadOnly => "mount the volume writable and start again; nothing was lost",
+            Self::Permission | Self::OpenFiles | Self::Device | Self::NotADirectory | Self::NoLocks => self.help(),
+        }
+    }
+
     pub(super) fn help(self) -> &'static str {
         match self {
             Self::Permission => {

@@ -7,4 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod disk;
 mod network;
+mod scaling;
+mod topics;

@@ -290,9 +290,10 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Returns when all brokers answer.
+    /// Returns when all brokers answer. Each can be reached through a proxy too.
     pub fn start() -> Self {
         let mut nodes: Vec<Broker> = (1..=3).map(Broker::new).collect();
+        nodes.iter_mut().for_each(Broker::put_proxy_before);
         let voter = |node: &Broker| format!("{}@127.0.0.1:{}", node.id, node.controller_port);
         let voters = nodes.iter().map(voter).collect::<Vec<_>>().join(",");
         let cluster_id = cluster_id();
@@ -317,6 +318,10 @@ impl Cluster {
 
     pub fn brokers(&self) -> String {
         self.nodes.iter().map(Broker::brokers).collect::<Vec<_>>().join(",")
+    }
+
+    pub fn proxied_brokers(&self) -> String {
+        self.nodes.iter().map(Broker::proxied_brokers).collect::<Vec<_>>().join(",")
     }
 }
 

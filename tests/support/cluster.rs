@@ -43,9 +43,27 @@ impl Kafka {
     }
 
     pub fn create(&self, name: &str, partitions: u32, cleanup: Cleanup) {
+        self.create_with(name, partitions, cleanup, &[]);
+    }
+
+    /// With settings of the topic.
+    pub fn create_with(&self, name: &str, partitions: u32, cleanup: Cleanup, config: &[(&str, &str)]) {
         let name = TopicName::new(name);
-        let config = vec![("retention.ms".to_owned(), "-1".to_owned())];
+        let config = [&[("retention.ms", "-1")], config].concat();
+        let config = config.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         self.log.create_topic(&NewTopic { name, partitions, replication: None, cleanup, config }).unwrap();
+    }
+
+    /// Whether the topic could be made: not while an earlier one of that name is being deleted.
+    pub fn try_create(&self, name: &str, partitions: u32) -> bool {
+        let topic = NewTopic {
+            name: TopicName::new(name),
+            partitions,
+            replication: None,
+            cleanup: Cleanup::Delete,
+            config: vec![("retention.ms".to_owned(), "-1".to_owned())],
+        };
+        self.log.create_topic(&topic).is_ok()
     }
 
     /// All committed records of a topic now, in offset order per partition.
@@ -100,6 +118,7 @@ impl Feeder {
             name: "test-feeder".to_owned(),
             transactional_id: None,
             max_message_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
+            batch_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
             queue_bytes: 64 << 20,
         };
         let mut producer = kafka.log.producer(&settings).unwrap();
@@ -201,9 +220,20 @@ impl Instance {
         eventually("exit after SIGTERM", Duration::from_secs(30), || child.try_wait().unwrap()).code().unwrap_or(-1)
     }
 
+    /// Waits until the process has ended by itself; returns the exit code.
+    pub fn wait_for_exit(&mut self) -> i32 {
+        let mut child = self.child.take().unwrap();
+        let status = eventually("the process ends", Duration::from_mins(1), || child.try_wait().unwrap());
+        status.code().unwrap_or(-1)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Such as `-STOP` and `-CONT`.
     pub fn signal(&self, signal: &str) {
-        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        let pid = self.pid().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 

@@ -5,6 +5,8 @@
 pub mod broker;
 pub mod case;
 pub mod cluster;
+pub mod disk;
+pub mod process;
 pub mod proxy;
 pub mod reader;
 pub mod shop;

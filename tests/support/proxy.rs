@@ -130,11 +130,14 @@ impl Proxy {
         *self.shared.trap.lock().unwrap() = Some(point);
     }
 
+    /// Whether a connection has come to the point of the trap.
+    pub fn has_trapped(&self) -> bool {
+        self.shared.trapped.load(Ordering::SeqCst) > 0
+    }
+
     /// Returns when a connection has come to the point of the trap.
     pub fn wait_until_trapped(&self) {
-        eventually("a connection comes to the trap", Duration::from_mins(1), || {
-            (self.shared.trapped.load(Ordering::SeqCst) > 0).then_some(())
-        });
+        eventually("a connection comes to the trap", Duration::from_mins(1), || self.has_trapped().then_some(()));
     }
 }
 

@@ -104,6 +104,7 @@ impl Scene {
             name: self.name(name),
             transactional_id: Some(self.name(name)),
             max_message_bytes: 1_048_588,
+            batch_bytes: 1_048_588,
             queue_bytes: 16 << 20,
         }
     }

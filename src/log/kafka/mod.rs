@@ -224,6 +224,9 @@ fn setting(error: &NativeError) -> Error {
     }
 }
 
+/// What librdkafka puts into one batch unless told otherwise.
+const BATCH_BYTES: usize = 1_000_000;
+
 /// A client's properties: defaults that the user may change, the user's, and those that must hold.
 #[derive(Debug)]
 struct Properties {
@@ -251,6 +254,10 @@ impl Properties {
     fn fixed(mut self, name: &str, value: impl ToString) -> Self {
         self.fixed.push((name.to_owned(), value.to_string()));
         self
+    }
+
+    fn fixed_if(self, holds: bool, name: &str, value: impl ToString) -> Self {
+        if holds { self.fixed(name, value) } else { self }
     }
 
     fn consumer(self) -> Self {
@@ -304,6 +311,10 @@ impl Properties {
             .default("retry.backoff.max.ms", "20")
             .default("queue.buffering.max.kbytes", (settings.queue_bytes / 1024).max(1))
             .fixed("message.max.bytes", settings.max_message_bytes)
+            // The client fills batches for all topics alike: one that is more than a topic takes would be refused, however
+            // small its records are.
+            .default("batch.size", BATCH_BYTES)
+            .fixed_if(settings.batch_bytes < BATCH_BYTES, "batch.size", settings.batch_bytes)
             .fixed("enable.idempotence", "true")
             .fixed("acks", "all")
             .fixed("message.timeout.ms", limits::TRANSACTION_TIMEOUT.as_millis());

@@ -70,6 +70,22 @@ impl Start {
         self.not_before = Duration::ZERO;
     }
 
+    /// # Errors
+    /// Where the state directory was deleted: what is written now would not be found again.
+    pub(super) fn check_directory(&self) -> Result<(), Fatal> {
+        match &self.settings.directory {
+            Some(directory) if !directory.is_in_place() => Err(Fatal {
+                message: format!(
+                    "the state directory {} was deleted or replaced while it was in use; nothing is lost: start again, and \
+                     the state is restored from the changelogs",
+                    directory.path().display()
+                ),
+                abruptly: false,
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// When the next attempt is due.
     pub(super) fn due(&self) -> Duration {
         self.not_before
@@ -184,6 +200,7 @@ impl Start {
             name: transactional_id.clone(),
             transactional_id: Some(transactional_id),
             max_message_bytes: crate::limits::DEFAULT_MAX_MESSAGE_BYTES,
+            batch_bytes: crate::limits::DEFAULT_MAX_MESSAGE_BYTES,
             queue_bytes: 1 << 20,
         };
         self.settings.log.producer(&settings)?.init()

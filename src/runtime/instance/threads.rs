@@ -26,6 +26,8 @@ const AT_REST_AFTER: Duration = Duration::from_secs(2);
 const THREADS_END_WITHIN: Duration = Duration::from_secs(3);
 /// Threads that restore.
 const RESTORERS: usize = 2;
+/// How often it is looked whether the state directory is still there.
+const DIRECTORY_CHECK: Duration = Duration::from_secs(2);
 /// How often a thread that waits looks whether it is to stop.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 
@@ -130,7 +132,7 @@ impl Life {
             if self.live(&start, started)? == End::Shutdown {
                 break;
             }
-            tracing::info!("source topics have changed: beginning anew with another ownership map");
+            tracing::info!("topics have changed: beginning anew with them as they are now");
             start.again();
         }
         if let Err(error) = start.settings.backend.flush() {
@@ -160,7 +162,7 @@ impl Life {
         let crew = ThreadCrew::start(workers, restorers, Arc::clone(&settings.clock)).map_err(|e| no_thread(&e))?;
         let mut coordinator = start.coordinator(&facts, &ownership, Crew::Threads(crew));
         let watch = Watch::start(start.observer(&facts), &settings.clock)?;
-        let lived = self.turn_until_the_end(&mut coordinator, &watch, &settings.clock);
+        let lived = self.turn_until_the_end(start, &mut coordinator, &watch);
         watch.stop();
         match lived {
             Ok(end) => {
@@ -182,26 +184,27 @@ impl Life {
         }
     }
 
-    fn turn_until_the_end(
-        &self,
-        coordinator: &mut Coordinator,
-        watch: &Watch,
-        clock: &SharedClock,
-    ) -> Result<End, Fatal> {
+    fn turn_until_the_end(&self, start: &Start, coordinator: &mut Coordinator, watch: &Watch) -> Result<End, Fatal> {
+        let clock = &start.settings.clock;
         let mut last_active = clock.monotonic();
+        let mut looked_at = last_active;
         loop {
             if self.shutdown.is_requested() {
                 return Ok(End::Shutdown);
             }
             let now = clock.monotonic();
+            if now.saturating_sub(looked_at) >= DIRECTORY_CHECK {
+                looked_at = now;
+                start.check_directory()?;
+            }
             let at_rest = now.saturating_sub(last_active) >= AT_REST_AFTER;
             let round = coordinator.turn(if at_rest { GROUP_WAIT_AT_REST } else { GROUP_WAIT })?;
             if round.busy {
                 last_active = now;
             }
             let mut restart = round.restart;
-            for Finding::SourcesChanged(topics) in watch.findings.try_iter() {
-                restart |= coordinator.sources_changed(&topics).restart;
+            for finding in watch.findings.try_iter() {
+                restart |= coordinator.topics_changed(&finding).restart;
             }
             if restart {
                 return Ok(End::Restart);

@@ -98,6 +98,7 @@ fn a_restoration_that_hears_nothing_says_what_it_waits_for() {
         name: "p".into(),
         transactional_id: Some("p".into()),
         max_message_bytes: 1 << 20,
+        batch_bytes: 1 << 20,
         queue_bytes: 1 << 20,
     });
     let producer = producer.as_mut().unwrap();

@@ -265,6 +265,7 @@ fn transactional(log: &MemoryLog) -> Box<dyn Producer> {
         name: "p".into(),
         transactional_id: Some("p".into()),
         max_message_bytes: 1 << 20,
+        batch_bytes: 1 << 20,
         queue_bytes: 1 << 20,
     };
     let mut producer = log.producer(&settings).unwrap();

@@ -331,8 +331,8 @@ impl View {
         self.state.write().facts = Some(facts);
     }
 
-    /// Says that a condition holds, in the view and, when it is news, in the log.
-    pub fn raise(&self, condition: Condition, subject: &str, message: &str) {
+    /// Says that a condition holds, in the view and, when it is news, in the log. Returns whether it is.
+    pub fn raise(&self, condition: Condition, subject: &str, message: &str) -> bool {
         let now = self.clock.wall_micros();
         let raised = self.state.write().conditions.raise(condition, subject, message, now);
         match raised {
@@ -349,8 +349,9 @@ impl View {
             Raised::Reworded => {
                 tracing::debug!(condition = condition.code(), subject, reason = message, "condition reworded");
             }
-            Raised::Known => {}
+            Raised::Known => return false,
         }
+        true
     }
 
     pub fn clear(&self, condition: Condition, subject: &str) {

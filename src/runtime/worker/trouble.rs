@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use super::step::Step;
 use super::{Owned, Stop, Turn, Worker, make_producer};
 use crate::ids::TaskId;
 use crate::log::{self, FetchSlot, Next, Outcome};
@@ -16,6 +17,7 @@ use crate::operator::Failure;
 use crate::probe::{self, Mark, Rule};
 use crate::runtime::ownership::NotOwner;
 use crate::runtime::view::Condition;
+use crate::store;
 
 /// A task that has failed as often as this in a row, with no record to blame, is parked.
 const FAILURES_BEFORE_PARKING: u32 = 3;
@@ -98,8 +100,11 @@ impl Worker {
         let worker = self.settings.index;
         match trouble {
             Trouble::Replay { cause, wait } => {
-                tracing::info!(worker, reason = cause, "rolled back; replaying from the last commit");
-                self.settings.view.raise(Condition::WorkerWaiting, &self.subject(), &cause);
+                if self.settings.view.raise(Condition::WorkerWaiting, &self.subject(), &cause) {
+                    tracing::info!(worker, reason = cause, "rolled back; replaying from the last commit");
+                } else {
+                    tracing::debug!(worker, reason = cause, "rolled back again");
+                }
                 self.pause_until = self.now() + wait;
                 self.abort_and_rollback(turn);
             }
@@ -194,6 +199,7 @@ impl Worker {
     /// Ends the transaction and takes every task back to its last commit.
     pub(super) fn abort_and_rollback(&mut self, turn: &mut Turn) {
         if self.outbox.in_transaction() {
+            self.step.set(Step::Aborting);
             match self.outbox.producer().abort() {
                 Ok(()) => self.outbox.ended(),
                 Err(error) => {
@@ -241,6 +247,7 @@ impl Worker {
         }
         self.oldest_uncommitted = None;
         self.cautious.clear();
+        self.step.set(Step::MakingProducer);
         match make_producer(&self.settings) {
             Ok(producer) => self.outbox.replace_producer(producer),
             Err(error) => {
@@ -255,10 +262,16 @@ impl Worker {
 pub(super) fn trouble(failure: Failure) -> Trouble {
     match failure {
         Failure::Log(error) => log_trouble(error),
-        Failure::Store(error) => Trouble::Renew { cause: error.to_string() },
+        Failure::Store(error) => not_stored(&error),
         Failure::Stop { message } => Trouble::Stop(Stop { message }),
         Failure::Record(error) => Trouble::Poison { cause: error.to_string() },
     }
+}
+
+/// The local state refuses what is committed, or cannot be read: it is restored, as soon as it can be written again.
+pub(super) fn not_stored(error: &store::Error) -> Trouble {
+    let help = error.help().map(|help| format!("; {help}")).unwrap_or_default();
+    Trouble::Renew { cause: format!("{error}{help}") }
 }
 
 pub(super) fn log_trouble(error: log::Error) -> Trouble {

@@ -17,6 +17,7 @@ mod identity;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use identity::{Identity, LayoutColumn, RowLayout};
@@ -36,7 +37,7 @@ pub struct StateDirectory {
     path: PathBuf,
     identity: Identity,
     /// Unlocks when dropped.
-    _lock: File,
+    lock: File,
 }
 
 impl StateDirectory {
@@ -76,11 +77,22 @@ impl StateDirectory {
                 identity
             }
         };
-        Ok(Self { path: path.to_owned(), identity, _lock: lock })
+        Ok(Self { path: path.to_owned(), identity, lock })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the path still leads to the directory that was opened: not when it was deleted, or replaced, since. The
+    /// database would go on for a while, on files that nobody finds again.
+    pub fn is_in_place(&self) -> bool {
+        let (held, found) = (self.lock.metadata(), fs::metadata(self.path.join(LOCK)));
+        match (held, found) {
+            (Ok(held), Ok(found)) => (held.dev(), held.ino()) == (found.dev(), found.ino()),
+            (_, Err(error)) => error.kind() != io::ErrorKind::NotFound,
+            (Err(_), Ok(_)) => true,
+        }
     }
 
     /// Where the database belongs.

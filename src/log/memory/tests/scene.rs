@@ -163,6 +163,7 @@ pub(super) fn producer(log: &MemoryLog, id: &str) -> Box<dyn Producer> {
         name: id.to_owned(),
         transactional_id: Some(id.to_owned()),
         max_message_bytes: 1 << 20,
+        batch_bytes: 1 << 20,
         queue_bytes: 200,
     };
     let mut producer = log.producer(&settings).unwrap();
