@@ -58,6 +58,11 @@ impl ManualClock {
         self.wall_micros.fetch_max(wall_micros, Ordering::SeqCst);
     }
 
+    /// Sets the wall clock forward or back, as somebody who corrects it; no time passes by that.
+    pub fn jump_wall(&self, by_micros: i64) {
+        self.wall_micros.fetch_add(by_micros, Ordering::SeqCst);
+    }
+
     pub fn advance(&self, by: Duration) {
         let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
         self.monotonic_micros.fetch_add(micros, Ordering::SeqCst);

@@ -613,3 +613,42 @@ steps:
     flow.wait(1_000);
     assert_eq!(sent(&flow), 3, "one for all that has come meanwhile");
 }
+
+/// Event time comes from the records, and what waits is measured on the clock that does not jump.
+#[test]
+fn a_wall_clock_that_jumps_by_years_changes_no_result() {
+    let topology = r"
+steps:
+  totals:
+    from: events
+    group_by: user
+    aggregate: {n: COUNT(*), total: SUM(value)}
+    ttl: none
+    to: totals
+  windows:
+    from: events
+    window: {type: tumbling, size: 10s}
+    group_by: item
+    aggregate: {n: COUNT(*)}
+    emit: final
+    to: windows
+";
+    const YEAR_IN_HOURS: i64 = 365 * 24;
+    let run = |jumps: [i64; 6]| {
+        let mut flow = events(topology);
+        for (round, jump) in (0..).zip(jumps) {
+            for user in ["u1", "u2", "u3"] {
+                flow.send("events", user, json!({"item": "a", "value": round, "at": START + round * 4_000}));
+            }
+            flow.jump_wall(jump);
+            flow.settle();
+        }
+        flow.advance(START + 600_000);
+        let mut results = [flow.read("totals"), flow.read("windows")].concat();
+        results.sort_by_key(|(key, value)| format!("{key} {value}"));
+        results
+    };
+    let undisturbed = run([0; 6]);
+    assert_eq!(undisturbed.len(), 3 * 6 + 3, "{undisturbed:?}");
+    assert_eq!(run([0, YEAR_IN_HOURS, -2 * YEAR_IN_HOURS, 24, -1, YEAR_IN_HOURS]), undisturbed);
+}

@@ -14,8 +14,8 @@ use sidestream::limits;
 use sidestream::log::kafka::{KafkaLog, KafkaSettings};
 use sidestream::log::partitioner::partition_of;
 use sidestream::log::{
-    Cleanup, FetchSlot, Fetched, Log, NewTopic, OffsetQuery, OutgoingRecord, Producer, ProducerSettings, SendFailure,
-    TopicHandle,
+    Cleanup, FetchSlot, Fetched, Log, NewTopic, Next, OffsetQuery, OutgoingRecord, Producer, ProducerSettings,
+    SendFailure, TopicHandle,
 };
 
 use super::eventually;
@@ -69,10 +69,13 @@ impl Kafka {
     /// All committed records of a topic now, in offset order per partition.
     pub fn read_all(&self, topic: &str) -> Vec<Row> {
         let name = TopicName::new(topic);
-        let description = self.log.describe_topics(std::slice::from_ref(&name)).unwrap().remove(0).unwrap();
+        // A topic that was made just now, or again, is known to some before the others.
+        let described = || self.log.describe_topics(std::slice::from_ref(&name)).ok()?.remove(0);
+        let description = eventually("the topic is described", Duration::from_mins(1), described);
         let partitions: Vec<TopicPartition> =
             (0..description.partitions).map(|number| TopicPartition::new(name.clone(), Partition(number))).collect();
-        let ends = self.log.offsets(OffsetQuery::End, &partitions).unwrap();
+        let ends = || self.log.offsets(OffsetQuery::End, &partitions).ok();
+        let ends = eventually("the ends of the topic", Duration::from_mins(1), ends);
         let mut fetcher = self.log.fetcher("test-reader").unwrap();
         let mut open = 0;
         for (number, partition) in partitions.iter().enumerate() {
@@ -82,20 +85,28 @@ impl Kafka {
             }
         }
         let mut rows = Vec::new();
+        let mut next = vec![Offset::ZERO; partitions.len()];
         let mut done = vec![false; partitions.len()];
         eventually("a topic read to its end", Duration::from_mins(1), || {
             let mut events = Vec::new();
             fetcher.fetch(&mut events, 100_000, Duration::from_millis(50)).unwrap();
             for event in events {
                 match event {
-                    Fetched::Record(slot, record) => rows.push(Row {
-                        partition: slot.0,
-                        offset: record.offset.0,
-                        timestamp: record.timestamp.0,
-                        key: record.key().map(|key| String::from_utf8_lossy(key).into_owned()),
-                        value: record.value().map(|value| serde_json::from_slice(value).unwrap_or_default()),
-                    }),
+                    Fetched::Record(slot, record) => {
+                        next[slot.0 as usize] = Offset(record.offset.0 + 1);
+                        rows.push(Row {
+                            partition: slot.0,
+                            offset: record.offset.0,
+                            timestamp: record.timestamp.0,
+                            key: record.key().map(|key| String::from_utf8_lossy(key).into_owned()),
+                            value: record.value().map(|value| serde_json::from_slice(value).unwrap_or_default()),
+                        });
+                    }
                     Fetched::End(slot, end) => done[slot.0 as usize] |= end >= ends[slot.0 as usize],
+                    Fetched::Failed(slot, error) if error.next() == Next::Retry => {
+                        let number = slot.0 as usize;
+                        fetcher.assign(slot, &partitions[number], next[number]).unwrap();
+                    }
                     Fetched::Failed(_, error) => panic!("{topic}: {error}"),
                 }
             }

@@ -98,6 +98,11 @@ impl Flow {
         }
     }
 
+    /// Sets the wall clock forward or back; no time passes.
+    pub fn jump_wall(&self, hours: i64) {
+        self.clock.jump_wall(hours * 3_600_000_000);
+    }
+
     pub fn stop(&mut self) {
         self.instance.stop();
     }

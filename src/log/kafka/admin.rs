@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::error::{Subject, leader_is_stale, translate};
+use super::error::{Subject, leader_is_stale, leaves_doubt, translate};
 use super::native::admin::{self, TopicFacts};
 use super::native::partitions::Entry;
 use super::native::{Client, Code, NativeError, Topic, group};
@@ -17,6 +17,8 @@ use crate::log::{
     TopicDescription,
 };
 
+/// A leader that has not answered by then may be one no longer.
+const LEADER_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 /// The request itself gets less than the whole time, so that its own error comes before ours.
 const WAIT: Duration = limits::LOG_REQUEST_TIMEOUT.saturating_sub(Duration::from_secs(1));
 /// What asks for the log start and for the high watermark, in the protocol's ListOffsets.
@@ -162,16 +164,17 @@ impl Admin {
             return Ok(Vec::new());
         }
         let distinct = distinct(partitions);
-        let ask = || admin::list_offsets(&self.client, &distinct, spec, WAIT);
-        let mut answer = ask();
+        let ask = |wait| admin::list_offsets(&self.client, &distinct, spec, wait);
+        let mut answer = ask(LEADER_ANSWERS_WITHIN);
         let stale = match &answer {
             Ok(entries) => entries.iter().any(|entry| leader_is_stale(entry.code)),
-            Err(error) => leader_is_stale(error.code),
+            // A leader that is gone does not answer at all.
+            Err(error) => leader_is_stale(error.code) || leaves_doubt(error.code),
         };
         if stale {
             // The admin client does not refresh by itself what it knows of leaders.
             self.refresh_leaders(partitions)?;
-            answer = ask();
+            answer = ask(WAIT);
         }
         let entries = self.checked(answer)?;
         in_order(partitions, entries)
