@@ -4,7 +4,6 @@
 //! its changelog are rows of that layout, as many keys as wanted, each in its partition.
 
 use std::io::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sidestream::log::Cleanup;
@@ -14,7 +13,7 @@ use sidestream::store::key::encode_value;
 use sidestream::value::Value;
 
 use crate::client::{Consumer, Producer};
-use crate::input::{self, PARTITIONS};
+use crate::input::{self, PARTITIONS, Transaction, Transactions};
 use crate::process::Process;
 use crate::support::eventually;
 use crate::{Bench, Topics};
@@ -33,6 +32,9 @@ pub struct Application {
     pub records: u64,
     /// Mean of key and value.
     pub record_bytes: f64,
+    /// A topic of transactions, at first empty, that a sub-topology without state reads. From the start, since another
+    /// topology would be another member of the group, beside one whose session has to end first.
+    pub others: String,
 }
 
 impl Application {
@@ -41,9 +43,13 @@ impl Application {
         let name = bench.name(&format!("bench.{purpose}"));
         let topics = bench.topics(&name, format!("{name}.in"));
         let changelog = format!("{name}-{STORE}-changelog");
-        bench.kafka.create(&topics.input, Bench::partitions(), Cleanup::Delete);
+        let others = format!("{name}.others");
+        for topic in [&topics.input, &others] {
+            bench.kafka.create(topic, Bench::partitions(), Cleanup::Delete);
+        }
         input::fill_transactions(&bench.kafka.brokers, &topics.input, SEED_RECORDS);
-        let application = Self { name, topics: Topics { changelog, ..topics }, records: 0, record_bytes: 0.0 };
+        let topics = Topics { changelog, ..topics };
+        let application = Self { name, topics, records: 0, record_bytes: 0.0, others };
         let mut process = application.start(bench, &[]);
         eventually("the first rows", PATIENCE, || {
             process.assert_alive();
@@ -55,16 +61,17 @@ impl Application {
 
     /// With no state on this machine.
     pub fn start(&self, bench: &Bench, arguments: &[&str]) -> Process {
+        let _none_yet = std::fs::remove_dir_all(bench.directory.path().join(&self.name));
+        self.start_again(bench, arguments)
+    }
+
+    /// With the state that it had.
+    pub fn start_again(&self, bench: &Bench, arguments: &[&str]) -> Process {
         let directory = bench.directory.path().join(&self.name);
-        let _none_yet = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).unwrap();
         let topology = directory.join("topology.yaml");
         std::fs::write(&topology, self.topology()).unwrap();
-        self.run(bench, &topology, &directory, arguments)
-    }
-
-    fn run(&self, bench: &Bench, topology: &Path, directory: &Path, arguments: &[&str]) -> Process {
-        Process::product_with(&bench.kafka.brokers, topology, directory, &self.topics.input, arguments)
+        Process::product_with(&bench.kafka.brokers, &topology, &directory, &self.topics.input, arguments)
     }
 
     fn topology(&self) -> String {
@@ -78,7 +85,17 @@ streams:
     key: {{name: account, type: STRING}}
     format: json
     columns: {{id: STRING, amount: DOUBLE, merchant: STRING, device: STRING, terminal: STRING}}
+  others:
+    topic: {others}
+    key: {{name: account, type: STRING}}
+    format: json
+    columns: {{id: STRING, amount: DOUBLE, merchant: STRING}}
 steps:
+  pipe:
+    from: others
+    where: amount >= 100
+    select: id, amount, merchant
+    to: {output}
   {STORE}:
     from: transactions
     group_by: account
@@ -94,6 +111,7 @@ steps:
     to: {output}
 ",
             name = self.name,
+            others = self.others,
         )
     }
 
@@ -110,8 +128,7 @@ steps:
             // A step that has no divisor in common with any number of keys visits each once.
             const STEP: u64 = 7_368_787;
             let chosen = if number < keys { number * STEP % keys } else { random.u64(..keys) };
-            account.clear();
-            write!(account, "key-{chosen:09}").unwrap();
+            write_key(&mut account, chosen);
             key.clear();
             let text = Value::String(std::str::from_utf8(&account).unwrap().into());
             encode_value(&text, &Type::String, &mut key).unwrap();
@@ -123,6 +140,21 @@ steps:
         producer.flush();
         self.records = own + records;
         self.record_bytes = bytes as f64 / records as f64;
+    }
+
+    /// Adds input for keys of the changelog, at random.
+    pub fn write_input(&self, brokers: &str, keys: u64, records: u64) {
+        let producer = Producer::plain(brokers, "20");
+        let topic = producer.topic(&self.topics.input);
+        let mut random = fastrand::Rng::with_seed(3);
+        let (mut account, mut transactions) = (Vec::new(), Transactions::new());
+        for id in 0..records {
+            let Transaction { value, at_ms, .. } = transactions.next(id);
+            write_key(&mut account, random.u64(..keys));
+            let partition = partition_of(&account, u32::try_from(PARTITIONS).unwrap()).0 as usize;
+            producer.send(&topic, partition, &account, value.as_bytes(), *at_ms);
+        }
+        producer.flush();
     }
 
     /// One row of the application's own, and how many there are.
@@ -142,6 +174,11 @@ steps:
         assert!(!template.is_empty(), "{} has no rows", self.topics.changelog);
         (template, count)
     }
+}
+
+fn write_key(into: &mut Vec<u8>, number: u64) {
+    into.clear();
+    write!(into, "key-{number:09}").unwrap();
 }
 
 /// Where digits stand in a row that differ from row to row: equal rows would be compressed to nothing.

@@ -11,10 +11,9 @@ use crate::idle::Light;
 use crate::input::{ACCOUNTS, PARTITIONS};
 use crate::latency::{Latency, RATE};
 use crate::pace::{Pace, Stretch};
-use crate::restore;
-use crate::streams;
 use crate::support::broker;
 use crate::workload::Workload;
+use crate::{keys, memory, restore, streams};
 
 #[derive(Debug, Default)]
 pub struct Report {
@@ -26,6 +25,8 @@ pub struct Report {
     pub peers: Vec<(Workload, Pace, usize)>,
     pub latencies: Vec<(&'static str, Latency)>,
     pub restore: Option<restore::Figures>,
+    pub memory: Option<memory::Figures>,
+    pub keys: Option<keys::Figures>,
     pub lights: Vec<Light>,
 }
 
@@ -42,6 +43,25 @@ impl Report {
             self.record_bytes,
             Machine::look().line()
         );
+        self.print_paces();
+        self.print_peers();
+        self.print_latencies();
+        if let Some(restore) = &self.restore {
+            restore.print();
+        }
+        if let Some(memory) = &self.memory {
+            memory.print();
+        }
+        if let Some(keys) = &self.keys {
+            keys.print();
+        }
+        self.print_lights();
+    }
+
+    fn print_paces(&self) {
+        if self.paces.is_empty() {
+            return;
+        }
         println!();
         println!(
             "| | records/s | us CPU/record | whole: records/s | us CPU/record | peak RSS MB | first result s | pace of floor | CPU of floor |"
@@ -56,12 +76,6 @@ impl Report {
         for (workload, pace, _) in &self.peers {
             println!("| {}: {} {} |", streams::NAME, workload.name(), columns(pace, self.floor_of(*workload)));
         }
-        self.print_peers();
-        self.print_latencies();
-        if let Some(restore) = &self.restore {
-            restore.print();
-        }
-        self.print_lights();
     }
 
     fn print_latencies(&self) {
@@ -209,6 +223,8 @@ impl Report {
             "peers": peers,
             "latencies": latencies,
             "restore": self.restore.as_ref().map(restore::Figures::json),
+            "memory": self.memory.as_ref().map(memory::Figures::json),
+            "many_keys": self.keys.as_ref().map(keys::Figures::json),
             "light_loads": lights,
         })
     }

@@ -8,13 +8,15 @@ use serde_json::{Value, json};
 use crate::Bench;
 use crate::changelog::{Application, STORE};
 use crate::client::Consumer;
-use crate::input::PARTITIONS;
+use crate::input::{self, PARTITIONS};
 use crate::pace::Stretch;
 use crate::process::Process;
+use crate::support::eventually;
 
 /// Of the changelog: every key once, and half of them again.
 const KEYS: u64 = 2_000_000;
 const RECORDS: u64 = 3_000_000;
+const NEIGHBOURS: u64 = 3_000_000;
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -25,16 +27,29 @@ pub struct Figures {
     record_bytes: f64,
     bare_read: Run,
     restore: Run,
+    neighbour: Neighbour,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Run {
+pub struct Run {
     /// Without the start of the process and the end of the log.
-    steady: Stretch,
-    /// From the start of the process to the last record or, of the product, until it is ready.
-    whole: Stretch,
-    peak_resident_bytes: u64,
+    pub steady: Stretch,
+    /// From the start of the process until everything is done.
+    pub whole: Stretch,
+    pub peak_resident_bytes: u64,
 }
+
+/// A sub-topology without state that goes through a backlog, in records per second.
+#[derive(Clone, Copy, Debug)]
+struct Neighbour {
+    alone: f64,
+    beside_restore: f64,
+    /// What the restoration came to meanwhile.
+    restored: f64,
+}
+
+/// Shares of all records: the steady state of most.
+pub const STEADY: (f64, f64) = (0.15, 0.90);
 
 pub fn measure(bench: &Bench) -> Figures {
     eprintln!("restore: writing {RECORDS} records");
@@ -44,7 +59,9 @@ pub fn measure(bench: &Bench) -> Figures {
     let bare_read = bare_read(bench, &application);
     eprintln!("restore: sidestream");
     let restore = restore(bench, &application);
-    Figures { records: application.records, record_bytes: application.record_bytes, bare_read, restore }
+    eprintln!("restore: beside others");
+    let neighbour = neighbour(bench, &application);
+    Figures { records: application.records, record_bytes: application.record_bytes, bare_read, restore, neighbour }
 }
 
 fn bare_read(bench: &Bench, application: &Application) -> Run {
@@ -53,27 +70,67 @@ fn bare_read(bench: &Bench, application: &Application) -> Run {
     let records = application.records;
     let arguments = ["read", &bench.kafka.brokers, &application.topics.changelog, &records.to_string()];
     let mut process = Process::own(&arguments.map(str::to_owned), &directory);
-    follow(&mut process, records, Process::processed, |_| true)
+    follow(&mut process, records, STEADY, Process::processed, |_| true)
 }
 
 fn restore(bench: &Bench, application: &Application) -> Run {
     let mut process = application.start(bench, &[]);
-    let label = format!("store=\"{STORE}\"");
-    let restored = |process: &Process| process.metric("sidestream_restore_records_total", &label);
-    let run = follow(&mut process, application.records, restored, Process::is_ready);
+    let run = follow(&mut process, application.records, STEADY, restored, Process::is_ready);
     process.end();
     run
 }
 
+fn restored(process: &Process) -> u64 {
+    process.metric("sidestream_restore_records_total", &format!("store=\"{STORE}\""))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Alone,
+    BesideRestore,
+}
+
+/// Half of a backlog with nothing to restore, the other half beside a restoration.
+fn neighbour(bench: &Bench, application: &Application) -> Neighbour {
+    input::fill_transactions(&bench.kafka.brokers, &application.others, NEIGHBOURS);
+    let label = format!("topic=\"{}\"", application.others);
+    let share = |share: f64| (NEIGHBOURS as f64 * share) as u64;
+    let pace = |process: &mut Process, wanted: Wanted, from: u64, to: u64| {
+        let looked = |process: &Process| {
+            (Instant::now(), process.metric("sidestream_records_read_total", &label), restored(process))
+        };
+        let reach = |count: u64| {
+            move |process: &Process| {
+                let looked = looked(process);
+                (looked.1 >= count).then_some(looked)
+            }
+        };
+        let from = eventually("a part of the backlog", PATIENCE, || {
+            let looked = reach(from)(process)?;
+            (looked.2 > 0 || wanted == Wanted::Alone).then_some(looked)
+        });
+        let to = eventually("the next part", PATIENCE, || reach(to)(process));
+        process.assert_alive();
+        let seconds = (to.0 - from.0).as_secs_f64();
+        ((to.1 - from.1) as f64 / seconds, (to.2 - from.2) as f64 / seconds)
+    };
+    let mut process = application.start_again(bench, &[]);
+    let (alone, _) = pace(&mut process, Wanted::Alone, share(0.08), share(0.48));
+    process.end();
+    let mut process = application.start(bench, &[]);
+    let (beside_restore, restored) = pace(&mut process, Wanted::BesideRestore, share(0.04), share(0.30));
+    process.end();
+    Neighbour { alone, beside_restore, restored }
+}
+
 /// Samples a process until it is through.
-fn follow(
+pub fn follow(
     process: &mut Process,
     records: u64,
+    steady: (f64, f64),
     passed: impl Fn(&Process) -> u64,
     done: impl Fn(&Process) -> bool,
 ) -> Run {
-    /// Shares of all records.
-    const STEADY: (f64, f64) = (0.15, 0.90);
     let begun = Instant::now();
     let mut samples = vec![(Duration::ZERO, 0, Duration::ZERO)];
     loop {
@@ -93,8 +150,8 @@ fn follow(
         took: to.0.saturating_sub(from.0),
         cpu: to.2.saturating_sub(from.2),
     };
-    let from = samples.iter().copied().find(|sample| sample.1 >= share(STEADY.0)).unwrap();
-    let to = samples.iter().copied().rfind(|sample| sample.1 <= share(STEADY.1)).unwrap();
+    let from = samples.iter().copied().find(|sample| sample.1 >= share(steady.0)).unwrap();
+    let to = samples.iter().copied().rfind(|sample| sample.1 <= share(steady.1)).unwrap();
     let steady = if to.1 > from.1 { between(from, to) } else { between(samples[0], last) };
     Run { steady, whole: between(samples[0], last), peak_resident_bytes: process.peak_resident_bytes() }
 }
@@ -129,6 +186,12 @@ impl Figures {
         println!("|---|---:|---:|---:|---:|---:|---:|");
         println!("| bare read {} | |", columns(&self.bare_read));
         println!("| restore {} | {:.0} % |", columns(&self.restore), self.share() * 100.0);
+        let Neighbour { alone, beside_restore, restored } = self.neighbour;
+        println!();
+        println!(
+            "A pipe beside it: {alone:.0} records/s alone, {beside_restore:.0} while {restored:.0} records/s are restored ({:.0} %)",
+            beside_restore / alone * 100.0
+        );
     }
 
     fn share(&self) -> f64 {
@@ -143,17 +206,22 @@ impl Figures {
             "bare_read": run_json(&self.bare_read),
             "restore": run_json(&self.restore),
             "share_of_bare_read": self.share(),
+            "neighbour": {
+                "alone_records_per_second": self.neighbour.alone,
+                "beside_restore_records_per_second": self.neighbour.beside_restore,
+                "restored_records_per_second": self.neighbour.restored,
+            },
         })
     }
 }
 
-fn columns(run: &Run) -> String {
+pub fn columns(run: &Run) -> String {
     let stretch =
         |stretch: &Stretch| format!("| {:.0} | {:.2}", stretch.records_per_second(), stretch.cpu_micros_per_record());
     format!("{} {} | {:.0}", stretch(&run.steady), stretch(&run.whole), run.peak_resident_bytes as f64 / 1e6)
 }
 
-fn run_json(run: &Run) -> Value {
+pub fn run_json(run: &Run) -> Value {
     let stretch = |stretch: &Stretch| {
         json!({
             "records_per_second": stretch.records_per_second(),

@@ -5,12 +5,13 @@
 //!    run`: one after the other, each a process of its own that is alone with the broker, over the same input.
 //! 3. Kafka Streams with the same topologies, where Java and Maven are: its results must be the product's.
 //! 4. Latency of the pipe at a steady rate, exactly once and at least once.
-//! 5. A restoration of all state, beside a bare read of the same changelog.
+//! 5. A restoration of all state, beside a bare read of the same changelog; two million keys with little memory; a million
+//!    keys, and a cache of a fifth of them.
 //! 6. What the product costs at rest and under light load.
 //! 7. A table, and `bench.json` in the target directory.
 //!
 //! `SIDESTREAM_BENCH_RECORDS` (3000000) and `SIDESTREAM_BENCH` (a list of pipe, keyed, tumbling, join, streams, latency,
-//! restore, idle) choose.
+//! restore, memory, million, cache, idle) choose.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that fails has no result")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it reports to whoever started it")]
 #![expect(clippy::disallowed_methods, reason = "real time is what is measured")]
@@ -21,7 +22,9 @@ mod client;
 mod floor;
 mod idle;
 mod input;
+mod keys;
 mod latency;
+mod memory;
 mod pace;
 mod process;
 mod report;
@@ -52,7 +55,7 @@ const DEFAULT_RECORDS: u64 = 3_000_000;
 const FLOOR_COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 const FLOOR_COMMIT_INTERVAL_LATENCY: Duration = Duration::from_millis(20);
 /// Everything that `SIDESTREAM_BENCH` chooses from.
-const CHOICE: &str = "pipe,keyed,tumbling,join,streams,latency,restore,idle";
+const CHOICE: &str = "pipe,keyed,tumbling,join,streams,latency,restore,memory,million,cache,idle";
 const INPUT: &str = "bench.transactions";
 const ACCOUNTS: &str = "bench.accounts";
 
@@ -127,6 +130,14 @@ impl Bench {
         }
         if self.is_chosen("restore") {
             report.restore = Some(restore::measure(self));
+        }
+        if self.is_chosen("memory") {
+            report.memory = Some(memory::measure(self));
+        }
+        if self.is_chosen("million") || self.is_chosen("cache") {
+            let keyed = report.floors.iter().find(|(program, _)| *program == Program::Keyed);
+            let floor = keyed.map(|(_, pace)| pace.steady.cpu_micros_per_record());
+            report.keys = Some(keys::measure(self, floor));
         }
         if self.is_chosen("idle") {
             eprintln!("at rest and under light load");

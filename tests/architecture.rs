@@ -53,6 +53,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["telemetry"]),
     ("clap", &["cli"]),
     ("signal_hook", &["cli"]),
+    ("rustix", &["runtime/crew"]),
 ];
 
 /// Lower layers that a module needs of a higher one, with the reason.

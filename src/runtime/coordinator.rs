@@ -31,7 +31,7 @@ use crate::runtime::group_map::{Agreement, agreement};
 use crate::runtime::observer::Finding;
 use crate::runtime::ownership::Ownership;
 use crate::runtime::restorer::{Failure, Finished, Job};
-use crate::runtime::view::{Condition, Phase, RestoreProgress, TaskState, TaskView, View};
+use crate::runtime::view::{Condition, Phase, RestoreProgress, TaskState, TaskView, View, restoring};
 use crate::runtime::worker::{Closing, Worker};
 use crate::store::{StorePartition, sweep};
 use crate::task::{Facts, restore};
@@ -669,7 +669,12 @@ impl Coordinator {
         if restoring == 0 {
             view.clear(Condition::Restoring, "");
         } else {
-            let message = format!("{restoring} of {} tasks are being restored", self.tasks.len());
+            let tasks = view.tasks();
+            let under_way = tasks.iter().filter_map(|task| match task.state {
+                TaskState::Restoring(progress) => Some(progress),
+                TaskState::Running | TaskState::Parked(_) | TaskState::Failed(_) => None,
+            });
+            let message = restoring::describe(restoring, self.tasks.len(), under_way);
             view.raise(Condition::Restoring, "", &message);
         }
         for worker in 0..self.crew.workers() {

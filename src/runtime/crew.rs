@@ -32,6 +32,10 @@ const WORKER_WAIT_AT_REST: Duration = Duration::from_millis(50);
 const AT_REST_AFTER: Duration = Duration::from_secs(1);
 /// How long a worker thread without tasks waits for a command.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// Of restorers, and of their clients' threads: beside a busy worker they get a tenth of its share of a core, and all of one
+/// that is idle (`sched(7)`: each step is a factor of 1.25).
+#[cfg(target_os = "linux")]
+const RESTORER_NICENESS: i32 = 10;
 /// How long a restorer thread waits for records, or for a job that is put off. One without jobs waits for the next.
 const RESTORER_WAIT: Duration = Duration::from_millis(50);
 
@@ -428,6 +432,7 @@ impl WorkerLoop {
 }
 
 fn run_restorer(mut restorer: Restorer, inbox: &Receiver<Job>, reporter: &Sender<Report>, stopping: &AtomicBool) {
+    make_way();
     while !stopping.load(Ordering::Relaxed) {
         if restorer.is_idle() {
             // An error: it is to stop.
@@ -446,6 +451,14 @@ fn run_restorer(mut restorer: Restorer, inbox: &Receiver<Job>, reporter: &Sender
         if let Some(finished) = restorer.turn(RESTORER_WAIT) {
             let _nobody_listens = reporter.send(Report::Finished(Box::new(finished)));
         }
+    }
+}
+
+/// Lets the workers go first. On Linux a niceness is a thread's own, and what it starts inherits it.
+fn make_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(RESTORER_NICENESS) {
+        tracing::debug!(%error, "restorations compete with processing on equal terms");
     }
 }
 

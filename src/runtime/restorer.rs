@@ -28,6 +28,9 @@ const MAKE_WAY: Duration = Duration::from_millis(20);
 /// A restoration that has heard nothing for this long says what it waits for.
 const SILENT_AFTER: Duration = Duration::from_secs(10);
 
+/// A restoration that takes long says this often how far it has come.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+
 /// A task to restore and open.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -102,6 +105,8 @@ pub struct Restorer {
     not_before: Duration,
     /// When the current restoration last came on.
     heard_at: Duration,
+    /// When the log was last told how far it is.
+    told_at: Duration,
 }
 
 impl std::fmt::Debug for Restorer {
@@ -129,6 +134,7 @@ impl Restorer {
             runs: Vec::new(),
             not_before: Duration::ZERO,
             heard_at: Duration::ZERO,
+            told_at: Duration::ZERO,
         }
     }
 
@@ -148,11 +154,10 @@ impl Restorer {
     /// Moves the first job on, waiting up to `wait` for records.
     pub fn turn(&mut self, wait: Duration) -> Option<Finished> {
         self.drop_cancelled();
-        if self.is_idle() {
+        if self.queue.is_empty() {
             self.runs.clear();
-            return None;
         }
-        if self.is_waiting() {
+        if self.is_idle() || self.is_waiting() {
             return None;
         }
         match self.step(wait) {
@@ -189,6 +194,7 @@ impl Restorer {
             let restoration = Restoration::begin(job.task, self.tools.clone())?;
             self.queue.pop_front();
             self.heard_at = self.tools.clock.monotonic();
+            self.told_at = self.heard_at;
             (job, restoration)
         };
         if self.tools.backend.write_pressure() != WritePressure::None {
@@ -208,11 +214,15 @@ impl Restorer {
                 self.show(&job, &restoration);
                 self.fetcher = None;
                 self.runs.extend(restoration.into_runs());
+                if self.queue.is_empty() {
+                    self.runs.clear();
+                }
                 Ok(Some((job, restored)))
             }
             Ok(Turn::More(handled)) => {
                 self.show(&job, &restoration);
                 self.listen(&job, &restoration, handled);
+                self.tell(&job, &restoration);
                 self.current = Some((job, restoration));
                 Ok(None)
             }
@@ -239,6 +249,24 @@ impl Restorer {
         if !job.is_cancelled() {
             self.view.set_task_state(job.task, TaskState::Restoring(shown));
         }
+    }
+
+    fn tell(&mut self, job: &Job, restoration: &Restoration) {
+        let now = self.tools.clock.monotonic();
+        if now.saturating_sub(self.told_at) < TOLD_EVERY {
+            return;
+        }
+        self.told_at = now;
+        let progress = restoration.progress();
+        tracing::info!(
+            task = %job.task,
+            records = progress.records,
+            bytes = progress.bytes,
+            percent = (progress.done * 100).checked_div(progress.total).unwrap_or(100),
+            records_per_second = (progress.records as f64 / progress.elapsed.as_secs_f64()).round(),
+            remaining_s = progress.remaining().map(|remaining| remaining.as_secs()),
+            "restoring"
+        );
     }
 
     /// Says so when nothing comes for long.

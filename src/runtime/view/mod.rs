@@ -10,6 +10,7 @@
 
 pub mod condition;
 pub mod query;
+pub mod restoring;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

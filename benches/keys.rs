@@ -1,0 +1,111 @@
+//! What many keys cost, and a cache that holds few of them: `keyed`, once every key is there.
+
+use serde_json::{Value, json};
+use sidestream::log::Cleanup;
+
+use crate::Bench;
+use crate::client::Producer;
+use crate::input::{self, Transaction, Transactions};
+use crate::process::Process;
+use crate::restore::{self, Run};
+use crate::workload::{Guarantee, Workload};
+
+/// After every key has been there once.
+const RECORDS: u64 = 1_200_000;
+
+/// A number of keys and how much memory they are given.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    name: &'static str,
+    keys: u64,
+    memory: &'static str,
+}
+
+const FEW: Case = Case { name: "10,000 keys", keys: 10_000, memory: "512MB" };
+const MANY: Case = Case { name: "1,000,000 keys", keys: 1_000_000, memory: "512MB" };
+/// Of a row of `keyed` the cache takes about 220 bytes, and its share of the memory is 30 %: it holds 87,000.
+const SMALL_CACHE: Case = Case { name: "450,000 keys, a cache of a fifth", keys: 450_000, memory: "64MB" };
+
+#[derive(Debug)]
+pub struct Figures {
+    runs: Vec<(Case, Run)>,
+    /// Microseconds per record.
+    floor: Option<f64>,
+}
+
+/// `floor`: the CPU per record of the keyed floor program, where it was measured.
+pub fn measure(bench: &Bench, floor: Option<f64>) -> Figures {
+    let mut cases = Vec::new();
+    if bench.is_chosen("million") {
+        cases.extend([FEW, MANY]);
+    }
+    if bench.is_chosen("cache") {
+        cases.push(SMALL_CACHE);
+    }
+    Figures { runs: cases.into_iter().map(|case| (case, run(bench, case))).collect(), floor }
+}
+
+fn run(bench: &Bench, case: Case) -> Run {
+    eprintln!("keyed: {}", case.name);
+    let application = bench.name(&format!("bench.keyed.{}.{}", case.keys, case.memory));
+    let topics = bench.topics(&application, format!("{application}.in"));
+    bench.kafka.create(&topics.input, Bench::partitions(), Cleanup::Delete);
+    fill(&bench.kafka.brokers, &topics.input, case.keys);
+    let directory = bench.directory.path().join(&application);
+    std::fs::create_dir_all(&directory).unwrap();
+    let topology = directory.join("topology.yaml");
+    std::fs::write(&topology, Workload::Keyed.topology(&application, Guarantee::ExactlyOnce, &topics, "")).unwrap();
+    let arguments = ["--memory", case.memory];
+    let mut process = Process::product_with(&bench.kafka.brokers, &topology, &directory, &topics.input, &arguments);
+    let records = case.keys + RECORDS;
+    let steady = ((case.keys as f64 + 0.1 * RECORDS as f64) / records as f64, 0.95);
+    let committed = |_: &Process| bench.is_committed(&application, &topics.input);
+    let run = restore::follow(&mut process, records, steady, Process::processed, committed);
+    process.end();
+    std::fs::remove_dir_all(directory).unwrap();
+    run
+}
+
+/// Every key once, and then any of them.
+fn fill(brokers: &str, topic: &str, keys: u64) {
+    let producer = Producer::plain(brokers, "20");
+    let topic = producer.topic(topic);
+    let mut random = fastrand::Rng::with_seed(4);
+    let mut transactions = Transactions::new();
+    for id in 0..keys + RECORDS {
+        let key = if id < keys { id } else { random.u64(..keys) };
+        let Transaction { value, at_ms, .. } = transactions.next(id);
+        let account = format!("acct-{key:07}");
+        producer.send(&topic, input::partition(&account), account.as_bytes(), value.as_bytes(), *at_ms);
+    }
+    producer.flush();
+}
+
+impl Figures {
+    fn cpu(&self, name: &str) -> Option<f64> {
+        let run = self.runs.iter().find(|(case, _)| case.name == name)?;
+        Some(run.1.steady.cpu_micros_per_record())
+    }
+
+    pub fn print(&self) {
+        println!();
+        println!("Keyed, {RECORDS} records for keys that are all there:");
+        println!();
+        println!(
+            "| | records/s | us CPU/record | whole: records/s | us CPU/record | peak RSS MB | CPU of 10,000 keys | CPU of the keyed floor |"
+        );
+        println!("|---|---:|---:|---:|---:|---:|---:|---:|");
+        let times =
+            |part: f64, whole: Option<f64>| whole.map_or_else(String::new, |whole| format!("{:.1}x", part / whole));
+        for (case, run) in &self.runs {
+            let cpu = run.steady.cpu_micros_per_record();
+            let (few, floor) = (times(cpu, self.cpu(FEW.name)), times(cpu, self.floor));
+            println!("| {} ({}) {} | {few} | {floor} |", case.name, case.memory, restore::columns(run));
+        }
+    }
+
+    pub fn json(&self) -> Value {
+        let run = |(case, run): &(Case, Run)| json!({"keys": case.keys, "memory": case.memory, "run": restore::run_json(run)});
+        json!({"floor_cpu_us_per_record": self.floor, "runs": self.runs.iter().map(run).collect::<Vec<_>>()})
+    }
+}
