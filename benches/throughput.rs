@@ -87,7 +87,7 @@ impl Bench {
         let known = |name: &String| CHOICE.split(',').any(|known| known == name);
         assert!(chosen.iter().all(known), "SIDESTREAM_BENCH is a list of {CHOICE}");
         Self {
-            kafka: Kafka::new(broker::shared()),
+            kafka: Kafka::new(broker::shared_with(broker::Jvm::AsStartScript)),
             records,
             chosen,
             directory: tempfile::tempdir().unwrap(),

@@ -333,12 +333,20 @@ impl Worker {
     }
 
     fn round(&mut self, now: Duration, wait: Duration, turn: &mut Turn) -> Result<(), Trouble> {
+        let begins_in = self.time_to_begin(now);
         let queued = self.tasks.values().any(|owned| owned.runnable(now));
-        let wait = if queued { Duration::ZERO } else { wait.min(self.time_to_commit(now)) };
+        let wait = match (queued, begins_in) {
+            (true, Some(begins_in)) => wait.min(begins_in),
+            (true, None) => Duration::ZERO,
+            (false, _) => wait.min(self.time_to_commit(now)),
+        };
         self.step.set(Step::Fetching);
         let fetched = self.fetch(wait)?;
-        self.step.set(Step::Processing);
         let began = self.now();
+        if self.time_to_begin(began).is_some() && fetched < FETCH_LIMIT {
+            return Ok(());
+        }
+        self.step.set(Step::Processing);
         let mut busy = false;
         let mut drained = true;
         let mut since_commit = 0;
@@ -483,6 +491,14 @@ impl Worker {
     }
 
     // ---- committing --------------------------------------------------------------------------------------------------
+
+    /// While the next transaction had better not begin yet: how long that lasts.
+    fn time_to_begin(&self, now: Duration) -> Option<Duration> {
+        if self.settings.transactional_id.is_none() || self.outbox.in_transaction() {
+            return None;
+        }
+        self.pace.begins_at(self.load).checked_sub(now).filter(|left| !left.is_zero())
+    }
 
     fn time_to_commit(&self, now: Duration) -> Duration {
         if self.tasks.values().any(|owned| owned.task.is_dirty() && !owned.parked) {

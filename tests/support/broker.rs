@@ -39,6 +39,7 @@ const JANITOR: &str = r#"cat >/dev/null; sleep 1; rm -rf "$1""#;
 #[derive(Debug)]
 pub struct Broker {
     id: u32,
+    jvm: Jvm,
     port: u16,
     controller_port: u16,
     /// Of the listener with TLS and SASL, where there is one.
@@ -56,13 +57,44 @@ struct Running {
     pid: u32,
 }
 
+/// How much memory a broker has, and how it collects its garbage.
+#[derive(Clone, Copy, Debug)]
+pub enum Jvm {
+    /// Little of everything, since several run beside each other in tests. A collection stops the broker for about 15 ms.
+    Small,
+    /// As Kafka's own start script has it (`kafka-run-class.sh`, `kafka-server-start.sh`).
+    AsStartScript,
+}
+
+impl Jvm {
+    const fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Small => &["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC"],
+            Self::AsStartScript => &[
+                "-Xms1G",
+                "-Xmx1G",
+                "-server",
+                "-XX:+UseG1GC",
+                "-XX:MaxGCPauseMillis=20",
+                "-XX:InitiatingHeapOccupancyPercent=35",
+                "-XX:+ExplicitGCInvokesConcurrent",
+            ],
+        }
+    }
+}
+
 /// The brokers that a test binary shares: `SIDESTREAM_TEST_BROKERS`, or one local broker.
 pub fn shared() -> String {
+    shared_with(Jvm::Small)
+}
+
+/// As [`shared`]; the first caller says with which JVM.
+pub fn shared_with(jvm: Jvm) -> String {
     static SHARED: OnceLock<Broker> = OnceLock::new();
     if let Ok(brokers) = std::env::var("SIDESTREAM_TEST_BROKERS") {
         return brokers;
     }
-    SHARED.get_or_init(Broker::start).brokers()
+    SHARED.get_or_init(|| Broker::start_as(jvm, &[])).brokers()
 }
 
 impl Broker {
@@ -71,9 +103,9 @@ impl Broker {
         Self::start_with(&[])
     }
 
-    /// With further lines of `server.properties`, which win.
-    pub fn start_with(extra: &[(&str, &str)]) -> Self {
+    fn start_as(jvm: Jvm, extra: &[(&str, &str)]) -> Self {
         let mut broker = Self::new(1);
+        broker.jvm = jvm;
         broker.configure(extra);
         broker.format(&cluster_id(), &["--standalone"]);
         broker.run();
@@ -88,6 +120,11 @@ impl Broker {
         broker.format(&cluster_id(), &["--standalone"]);
         broker.run();
         broker
+    }
+
+    /// With further lines of `server.properties`, which win.
+    pub fn start_with(extra: &[(&str, &str)]) -> Self {
+        Self::start_as(Jvm::Small, extra)
     }
 
     /// With a second listener that wants TLS and a password, by SASL PLAIN or SCRAM-SHA-256: [`USER`], [`PASSWORD`].
@@ -123,6 +160,7 @@ impl Broker {
         let [port, controller_port] = free_ports();
         Self {
             id,
+            jvm: Jvm::Small,
             port,
             controller_port,
             secure_port: None,
@@ -225,7 +263,9 @@ impl Broker {
     fn launch(&mut self) {
         assert!(self.running.is_none(), "the broker runs already");
         let mut keeper = Command::new("sh")
-            .args(["-c", KEEPER, "keeper", "java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-cp"])
+            .args(["-c", KEEPER, "keeper", "java"])
+            .args(self.jvm.options())
+            .arg("-cp")
             .arg(classpath())
             .arg(format!("-Dlog4j2.configurationFile={}", self.directory.join("log4j2.properties").display()))
             .arg("kafka.Kafka")

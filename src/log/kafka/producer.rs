@@ -30,6 +30,8 @@ use crate::log::{
 /// How long one step of waiting for acknowledgements lasts. librdkafka wakes nobody when the last one arrives, so this
 /// is what a commit may lose.
 const DRAIN_STEP: Duration = Duration::from_millis(1);
+/// How long a new client may take to reach a broker before it is used all the same.
+const CONTACT_WAIT: Duration = Duration::from_secs(1);
 /// How many steps pass between two looks at the transaction's state.
 const STEPS_PER_LOOK: u32 = 20;
 
@@ -252,6 +254,9 @@ impl KafkaProducer {
 impl Producer for KafkaProducer {
     fn init(&mut self) -> Result<(), Error> {
         let Guarantee::ExactlyOnce(_) = self.guarantee else { return Ok(()) };
+        // Where no broker is connected yet, librdkafka looks for the coordinator again after 500 ms
+        // (`rd_kafka_txn_coord_query`). That there is none shows below, with its reason.
+        self.native.client().cluster_id(CONTACT_WAIT);
         let done = self.native.init_transactions(limits::LOG_REQUEST_TIMEOUT);
         done.map_err(|error| self.error(&error, Subject::Cluster))?;
         self.native.client().forget_problem();

@@ -1,8 +1,14 @@
-//! When a worker commits (EXACTLY-ONCE rule 18).
+//! When a worker commits (EXACTLY-ONCE rule 18, docs/decisions/0005).
 //!
-//! Counted from the end of the last commit. The lower bound is the greatest of 10 ms, the last commit's duration and
-//! half a millisecond per partition that it touched; the upper bound is `commit_interval`; where they conflict the lower
-//! wins. Under light load (nothing left to fetch) a commit starts at the lower bound, else at the upper.
+//! The lower bound is the greatest of 10 ms, the usual duration of a commit and half a millisecond per partition that the
+//! last one touched; the upper bound is `commit_interval`; where they conflict the lower wins. Under light load (nothing
+//! left to fetch) a commit starts at the lower bound, else at the upper. Both count from when the last commit ended, or
+//! should have by what is usual: what has waited through a slow commit does not pay for it twice. The usual duration is a
+//! moving average, so that a log that is slow for good is asked less often.
+//!
+//! Under light load a transaction also begins only some time after the one before it was committed. The coordinator
+//! answers a commit before its markers are written, refuses the next transaction's first partitions until they are, and
+//! librdkafka then waits a fixed 20 ms (`rd_kafka_txn_handle_AddPartitionsToTxn`): longer than the whole lower bound.
 //!
 //! At least once, records are seen when they are sent. Where no state has changed a commit then only moves offsets, and
 //! while it waits for the log nothing is processed: it takes place at the upper bound.
@@ -11,12 +17,23 @@ use std::time::Duration;
 
 const LEAST: Duration = Duration::from_millis(10);
 const PER_PARTITION: Duration = Duration::from_micros(500);
+/// What the coordinator is given to write the markers of a commit: 96 of 100 take less than a millisecond.
+const MARKERS: Duration = Duration::from_millis(4);
+/// What a transaction's first requests are given, before its commit sends more of them.
+const FIRST_REQUESTS: Duration = Duration::from_millis(2);
+/// The weight of one commit's duration in the average is the inverse of this.
+const REMEMBERED: u32 = 8;
 
 /// See the module. All times are of the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     interval: Duration,
+    /// Of the last commit.
     ended: Duration,
+    /// When it ended, or should have.
+    counted_from: Duration,
+    /// None before the first commit.
+    usual_duration: Option<Duration>,
     lower: Duration,
 }
 
@@ -31,23 +48,35 @@ pub enum Load {
 
 impl Pace {
     pub fn new(interval: Duration, now: Duration) -> Self {
-        Self { interval, ended: now, lower: LEAST.min(interval) }
+        Self { interval, ended: now, counted_from: now, usual_duration: None, lower: LEAST.min(interval) }
     }
 
     /// A commit has ended now; it took `duration` and touched that many partitions.
     pub fn committed(&mut self, now: Duration, duration: Duration, partitions: usize) {
+        let usual = self.usual_duration.unwrap_or(duration);
         let touched = PER_PARTITION.saturating_mul(u32::try_from(partitions).unwrap_or(u32::MAX));
         self.ended = now;
-        self.lower = LEAST.max(duration).max(touched);
+        self.counted_from = now.saturating_sub(duration.saturating_sub(usual));
+        let usual = (usual * (REMEMBERED - 1) + duration) / REMEMBERED;
+        self.usual_duration = Some(usual);
+        self.lower = LEAST.max(usual).max(touched);
+    }
+
+    /// From when on the next transaction may begin.
+    pub fn begins_at(&self, load: Load) -> Duration {
+        match (load, self.usual_duration) {
+            (Load::Light, Some(_)) => self.ended + MARKERS,
+            _ => self.ended,
+        }
     }
 
     /// The time for the next commit.
     pub fn due_at(&self, load: Load) -> Duration {
-        self.ended
-            + match load {
-                Load::Light => self.lower,
-                Load::Heavy => self.lower.max(self.interval),
-            }
+        let bound = match load {
+            Load::Light => self.lower,
+            Load::Heavy => self.lower.max(self.interval),
+        };
+        (self.counted_from + bound).max(self.begins_at(load) + FIRST_REQUESTS)
     }
 
     pub fn is_due(&self, now: Duration, load: Load) -> bool {
@@ -76,10 +105,41 @@ mod tests {
     #[test]
     fn slow_commits_and_many_partitions_are_given_time() {
         let mut pace = Pace::new(ms(100), ms(0));
-        pace.committed(ms(0), ms(30), 2);
-        assert!(!pace.is_due(ms(29), Load::Light));
-        pace.committed(ms(0), ms(3), 400);
-        assert!(!pace.is_due(ms(199), Load::Heavy), "the lower bound wins over the interval");
-        assert!(pace.is_due(ms(200), Load::Heavy));
+        pace.committed(ms(1000), ms(30), 2);
+        assert!(!pace.is_due(ms(1029), Load::Light));
+        assert!(pace.is_due(ms(1030), Load::Light));
+        let mut pace = Pace::new(ms(100), ms(0));
+        pace.committed(ms(1000), ms(3), 400);
+        assert!(!pace.is_due(ms(1199), Load::Heavy), "the lower bound wins over the interval");
+        assert!(pace.is_due(ms(1200), Load::Heavy));
+    }
+
+    #[test]
+    fn what_waited_through_one_slow_commit_does_not_wait_the_whole_bound_again() {
+        let mut pace = Pace::new(ms(100), ms(0));
+        pace.committed(ms(1000), ms(4), 2);
+        pace.committed(ms(1034), ms(24), 2);
+        assert!(!pace.is_due(ms(1039), Load::Light), "the next transaction needs some time of its own");
+        assert!(pace.is_due(ms(1040), Load::Light));
+    }
+
+    #[test]
+    fn a_log_that_stays_slow_is_asked_less_often() {
+        let mut pace = Pace::new(ms(100), ms(0));
+        pace.committed(ms(0), ms(4), 2);
+        for commit in 1..=40 {
+            pace.committed(ms(1000 * commit), ms(50), 2);
+        }
+        assert!(!pace.is_due(ms(40_045), Load::Light));
+        assert!(pace.is_due(ms(40_050), Load::Light));
+    }
+
+    #[test]
+    fn under_light_load_the_next_transaction_begins_when_the_last_ones_markers_are_written() {
+        let mut pace = Pace::new(ms(100), ms(0));
+        assert_eq!(pace.begins_at(Load::Light), ms(0), "nothing has been committed");
+        pace.committed(ms(1000), ms(4), 2);
+        assert_eq!(pace.begins_at(Load::Light), ms(1004));
+        assert_eq!(pace.begins_at(Load::Heavy), ms(1000), "there is time enough until the commit");
     }
 }
