@@ -186,6 +186,8 @@ impl Broker {
             "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,SECURE:SASL_SSL"
                 .to_owned(),
             format!("log.dirs={}", self.directory.join("data").display()),
+            // The tests' records have times of their own, most of them long past.
+            "log.retention.ms=-1".to_owned(),
         ];
         if !extra.iter().any(|(name, _)| *name == "controller.quorum.voters") {
             lines.push(format!("controller.quorum.bootstrap.servers=127.0.0.1:{controller}"));

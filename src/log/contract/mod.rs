@@ -40,6 +40,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("an_empty_group_is_deleted_with_its_offsets", group::an_empty_group_is_deleted),
     ("the_offsets_of_an_empty_group_are_set_and_of_no_other", group::the_offsets_of_an_empty_group_are_set),
     ("an_offset_out_of_range_fails_its_slot_alone", reading::an_offset_out_of_range_fails_its_slot_alone),
+    ("a_slot_that_is_put_right_at_once_is_read", reading::a_slot_that_is_put_right_at_once_is_read),
     ("a_missing_topic_is_named", reading::a_missing_topic_is_named),
     ("offsets_are_found_by_time", reading::offsets_are_found_by_time),
     ("a_record_too_large_for_its_topic_is_refused", records::a_record_too_large_is_refused),

@@ -9,7 +9,7 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::ids::{EventTime, Offset, Partition, TopicName, TopicPartition};
 use crate::log::{
     Cleanup, CommitFailure, Committed, Error, FetchSlot, Fetched, Fetcher, Group, GroupMetadata, Leave, Membership,
-    MembershipSettings, NewTopic, OffsetCommit, OffsetQuery, OutgoingRecord, OwnershipEvent, Producer,
+    MembershipSettings, NewTopic, Next, OffsetCommit, OffsetQuery, OutgoingRecord, OwnershipEvent, Producer,
     ProducerSettings, Record, SendFailure, SharedLog,
 };
 
@@ -82,7 +82,14 @@ impl Scene {
     }
 
     pub(super) fn end(&self, topic: &TopicName, partition: u32) -> Offset {
-        self.log.offsets(OffsetQuery::End, &[at(topic, partition)]).unwrap()[0]
+        self.until("the end is told", || match self.log.offsets(OffsetQuery::End, &[at(topic, partition)]) {
+            Ok(ends) => Some(ends[0]),
+            Err(error) => {
+                // A topic that has just been made may have no leader yet.
+                assert_eq!(error.next(), Next::Retry, "{error}");
+                None
+            }
+        })
     }
 
     pub(super) fn committed(&self, partition: u32) -> Option<Offset> {

@@ -5,6 +5,9 @@
 //!   what was fetched before a stop, and `Slot::next` drops whatever else is lower.
 //! - A paused slot's records are held back here, so that a short pause costs no second fetch. Beyond
 //!   `limits::FETCH_HELD_BYTES` the client itself is paused, which drops its queue and fetches again after `resume`.
+//! - An assignment is told at most once that it is out of range, and only if the cluster says so, too. librdkafka finds that
+//!   out several times, and late, and of positions of earlier assignments: its main thread hears of it (`rd_kafka_offset_reset`)
+//!   without knowing which assignment was meant, and then ends the fetching of the one that there is.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,7 +17,7 @@ use rustc_hash::FxHashMap;
 use super::error::{Subject, leaves_doubt, translate};
 use super::native::client::TopicKey;
 use super::native::consume::{Consumer, Delivery};
-use super::native::{NativeError, Topic};
+use super::native::{Code, NativeError, Topic};
 use crate::ids::{EventTime, Offset, TopicName, TopicPartition};
 use crate::limits;
 use crate::log::{Error, FetchSlot, Fetched, Fetcher, Payload, Record};
@@ -36,10 +39,21 @@ struct Slot {
     key: (TopicKey, i32),
     /// No record below it is handed out.
     next: i64,
+    /// It is out of range, and this has been told.
+    is_out_of_range: bool,
     flow: Flow,
     /// What arrived while paused, in order.
     held: VecDeque<Fetched>,
     held_bytes: usize,
+}
+
+/// What becomes of a delivery.
+enum Accepted {
+    Passed(Fetched),
+    /// It belongs to an earlier position.
+    Dropped,
+    /// librdkafka has ended the fetching: the position is out of range, or one was earlier.
+    OutOfRange,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +96,29 @@ impl KafkaFetcher {
         }
         let Some(handle) = self.topics.get(topic) else { return Ok(()) };
         self.consumer.stop(handle, old.key.1).map_err(|error| about(&error, topic))
+    }
+
+    /// Asks the cluster whether the slot's position is out of range; goes on fetching there if it is not.
+    fn look_at_range(&mut self, slot: FetchSlot, into: &mut Vec<Fetched>) -> Result<(), Error> {
+        let Some(state) = self.slots.get_mut(&slot).filter(|state| !state.is_out_of_range) else { return Ok(()) };
+        let topic = &state.partition.topic;
+        let Some(handle) = self.topics.get(topic) else { return Ok(()) };
+        let range = self.consumer.range(&state.partition, limits::LOG_REQUEST_TIMEOUT);
+        if range.is_ok_and(|range| !range.contains(&state.next)) {
+            state.is_out_of_range = true;
+            let error = Error::OffsetOutOfRange { partition: state.partition.clone(), offset: Offset(state.next) };
+            let failed = Fetched::Failed(slot, error);
+            if state.flow == Flow::Open && state.held.is_empty() {
+                into.push(failed);
+            } else {
+                state.held_bytes += size(&failed);
+                state.held.push_back(failed);
+            }
+            return Ok(());
+        }
+        tracing::debug!(partition = %state.partition, offset = state.next, "not out of range; fetching goes on");
+        self.consumer.stop(handle, state.key.1).map_err(|error| about(&error, topic))?;
+        self.consumer.start(handle, state.key.1, state.next).map_err(|error| about(&error, topic))
     }
 
     /// Asks the cluster which topics are missing or forbidden; their slots fail with the next fetch.
@@ -144,6 +181,7 @@ impl Fetcher for KafkaFetcher {
             partition: partition.clone(),
             key,
             next: from.0,
+            is_out_of_range: false,
             // Repositioning does not resume.
             flow: if paused { Flow::Held } else { Flow::Open },
             held: VecDeque::new(),
@@ -189,7 +227,7 @@ impl Fetcher for KafkaFetcher {
         }
         let wait = if into.len() > start { Duration::ZERO } else { wait };
         let Self { slots, by_partition, consumer, released, .. } = self;
-        let mut overfull = Vec::new();
+        let (mut overfull, mut doubtful) = (Vec::new(), Vec::new());
         let mut last: Option<((TopicKey, i32), FetchSlot)> = None;
         let taken = consumer.take(room, wait, |delivery| {
             let key = delivery.key();
@@ -203,7 +241,11 @@ impl Fetcher for KafkaFetcher {
                 }
             };
             let Some(state) = slots.get_mut(&slot) else { return };
-            let Some(fetched) = state.accept(slot, delivery) else { return };
+            let fetched = match state.accept(slot, delivery) {
+                Accepted::Passed(fetched) => fetched,
+                Accepted::Dropped => return,
+                Accepted::OutOfRange => return doubtful.push(slot),
+            };
             // Behind what is still held, a record waits its turn even in an open slot.
             if state.flow == Flow::Open && state.held.is_empty() {
                 into.push(fetched);
@@ -219,6 +261,9 @@ impl Fetcher for KafkaFetcher {
         debug_assert!(released.iter().all(|slot| slots.contains_key(slot)), "a released slot is assigned");
         for partition in overfull {
             self.consumer.pause(&partition).map_err(|error| about(&error, &partition.topic))?;
+        }
+        for slot in doubtful {
+            self.look_at_range(slot, into)?;
         }
         if taken == 0 {
             // Serves the client's error events.
@@ -243,32 +288,30 @@ impl Drop for KafkaFetcher {
 }
 
 impl Slot {
-    /// What the delivery means for this slot; `None` for what belongs to an earlier position.
-    fn accept(&mut self, slot: FetchSlot, delivery: Delivery) -> Option<Fetched> {
+    fn accept(&mut self, slot: FetchSlot, delivery: Delivery) -> Accepted {
         match delivery {
             Delivery::Record { offset, timestamp, message, .. } => {
                 if offset < self.next {
-                    return None;
+                    return Accepted::Dropped;
                 }
                 self.next = offset + 1;
-                let payload = Payload::Kafka(message);
-                Some(Fetched::Record(slot, Record { offset: Offset(offset), timestamp: EventTime(timestamp), payload }))
+                let (offset, payload) = (Offset(offset), Payload::Kafka(message));
+                Accepted::Passed(Fetched::Record(slot, Record { offset, timestamp: EventTime(timestamp), payload }))
             }
             Delivery::End { offset, .. } => {
                 if offset < self.next {
-                    return None;
+                    return Accepted::Dropped;
                 }
                 self.next = offset;
-                Some(Fetched::End(slot, Offset(offset)))
+                Accepted::Passed(Fetched::End(slot, Offset(offset)))
             }
             Delivery::Failed { offset, error, .. } => {
-                let position = Offset(if offset >= 0 { offset } else { self.next });
-                // Out-of-range errors carry no version: one for an earlier position may come late.
-                if position.0 < self.next {
-                    return None;
+                if matches!(error.code, Code::AUTO_OFFSET_RESET | Code::OFFSET_OUT_OF_RANGE) {
+                    return Accepted::OutOfRange;
                 }
-                let error = translate(&error, Subject::Position(&self.partition, position), None);
-                Some(Fetched::Failed(slot, error))
+                let position = if offset >= 0 { offset } else { self.next };
+                let error = translate(&error, Subject::Position(&self.partition, Offset(position)), None);
+                Accepted::Passed(Fetched::Failed(slot, error))
             }
         }
     }

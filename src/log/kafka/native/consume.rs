@@ -6,6 +6,7 @@
 
 use std::ffi::{c_char, c_int};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use rdkafka_sys::bindings as sys;
 use super::client::{Client, Topic, TopicKey};
 use super::code::text;
 use super::partitions::PartitionList;
-use super::{Code, NativeError, timeout_ms};
+use super::{Code, NativeError, c_string, timeout_ms};
 use crate::ids::TopicPartition;
 use crate::log::kafka::message::Message;
 
@@ -103,6 +104,36 @@ impl Consumer {
         // SAFETY: client and list are alive.
         Code(unsafe { rd_kafka_resume_partitions(self.client.raw(), list.raw()) }).check()?;
         list.entries().iter().try_for_each(|entry| entry.code.check())
+    }
+
+    /// The offsets at which reading can go on: from the first record's to the end, or to the first open transaction's for
+    /// a client that reads committed records. Asks the cluster.
+    pub fn range(&self, partition: &TopicPartition, wait: Duration) -> Result<RangeInclusive<i64>, NativeError> {
+        unsafe extern "C" {
+            fn rd_kafka_query_watermark_offsets(
+                client: *mut sys::rd_kafka_t,
+                topic: *const c_char,
+                partition: i32,
+                low: *mut i64,
+                high: *mut i64,
+                timeout_ms: c_int,
+            ) -> c_int;
+        }
+        let topic = c_string(partition.topic.as_str())?;
+        let (mut low, mut high) = (0, 0);
+        // SAFETY: client, name and both results are alive.
+        Code(unsafe {
+            rd_kafka_query_watermark_offsets(
+                self.client.raw(),
+                topic.as_ptr(),
+                partition.partition.as_i32(),
+                &raw mut low,
+                &raw mut high,
+                timeout_ms(wait),
+            )
+        })
+        .check()?;
+        Ok(low..=high)
     }
 
     /// Hands over at most `limit` deliveries, in the queue's order, waiting up to `wait` for the first.
