@@ -1,4 +1,4 @@
-//! When a worker commits (EXACTLY-ONCE rule 18, docs/decisions/0005).
+//! When a worker commits (EXACTLY-ONCE rule 18, docs/decisions/0006).
 //!
 //! The lower bound is the greatest of 10 ms, the usual duration of a commit and half a millisecond per partition that the
 //! last one touched; the upper bound is `commit_interval`; where they conflict the lower wins. Under light load (nothing
