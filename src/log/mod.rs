@@ -69,6 +69,15 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// A client that reads the partitions it is told to.
     fn fetcher(&self, name: &str) -> Result<Box<dyn Fetcher>, Error>;
 
+    /// A fetch client for reading to an end: it is told of that soon, while one for records that are still to come may have
+    /// the cluster hold the answer back until some have.
+    ///
+    /// # Errors
+    /// As [`Log::fetcher`].
+    fn fetcher_to_the_end(&self, name: &str) -> Result<Box<dyn Fetcher>, Error> {
+        self.fetcher(name)
+    }
+
     /// A producer. It does not talk to the log before `init`.
     fn producer(&self, settings: &ProducerSettings) -> Result<Box<dyn Producer>, Error>;
 

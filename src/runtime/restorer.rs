@@ -96,8 +96,7 @@ pub struct Restorer {
     sync_max_wait: Option<Duration>,
     queue: VecDeque<Job>,
     current: Option<(Job, Restoration)>,
-    /// Of the current job. A client that has read a topic to its end waits there, and would begin with the next one only
-    /// when that wait is over; and nobody needs one that restores nothing.
+    /// For as long as there are jobs: nobody needs one that restores nothing.
     fetcher: Option<Box<dyn Fetcher>>,
     /// Of the jobs that are done, until there are no more.
     runs: Vec<RunsGuard>,
@@ -204,7 +203,7 @@ impl Restorer {
         }
         let turned = match &mut self.fetcher {
             Some(fetcher) => restoration.turn(&mut **fetcher, wait),
-            None => match self.tools.log.fetcher(&self.name) {
+            None => match self.tools.log.fetcher_to_the_end(&self.name) {
                 Ok(fetcher) => restoration.turn(&mut **self.fetcher.insert(fetcher), wait),
                 Err(error) => Err(error.into()),
             },
@@ -212,9 +211,9 @@ impl Restorer {
         match turned {
             Ok(Turn::Done(restored)) => {
                 self.show(&job, &restoration);
-                self.fetcher = None;
                 self.runs.extend(restoration.into_runs());
                 if self.queue.is_empty() {
+                    self.fetcher = None;
                     self.runs.clear();
                 }
                 Ok(Some((job, restored)))

@@ -112,6 +112,12 @@ impl KafkaLog {
         })
     }
 
+    fn fetcher_with(&self, properties: Properties) -> Result<Box<dyn Fetcher>, Error> {
+        let properties = properties.consumer().fetching(&self.settings).finish();
+        let client = Client::new(Kind::Consumer, &properties).map_err(|error| setting(&error))?;
+        Ok(Box::new(KafkaFetcher::new(Consumer::new(client))))
+    }
+
     /// Asks a group's coordinator, with a client that nobody else uses meanwhile and that does not outlive a failure.
     ///
     /// In librdkafka 2.12.1 a request to a coordinator that has timed out ends the process (`eonce->refcnt > 0`,
@@ -187,9 +193,12 @@ impl Log for KafkaLog {
     }
 
     fn fetcher(&self, name: &str) -> Result<Box<dyn Fetcher>, Error> {
-        let properties = Properties::new(&self.settings, name).consumer().fetching(&self.settings).finish();
-        let client = Client::new(Kind::Consumer, &properties).map_err(|error| setting(&error))?;
-        Ok(Box::new(KafkaFetcher::new(Consumer::new(client))))
+        self.fetcher_with(Properties::new(&self.settings, name))
+    }
+
+    fn fetcher_to_the_end(&self, name: &str) -> Result<Box<dyn Fetcher>, Error> {
+        // An end is told by a fetch that brings nothing, which the broker answers after this time (500 ms by default).
+        self.fetcher_with(Properties::new(&self.settings, name).default("fetch.wait.max.ms", "10"))
     }
 
     fn producer(&self, settings: &ProducerSettings) -> Result<Box<dyn Producer>, Error> {

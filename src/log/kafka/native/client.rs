@@ -157,13 +157,23 @@ impl Client {
     }
 
     /// The cluster's id, or `None` if no broker told it in time.
+    ///
+    /// librdkafka looks and then waits, and does not hear of what arrives in between: so it is asked step by step.
     pub fn cluster_id(&self, wait: Duration) -> Option<String> {
-        // SAFETY: the client is alive; the returned string is ours to free with librdkafka's allocator.
-        unsafe {
-            let id = sys::rd_kafka_clusterid(self.raw(), timeout_ms(wait));
-            let copied = (!id.is_null()).then(|| text(id));
-            sys::rd_kafka_mem_free(self.raw(), id.cast());
-            copied
+        let mut waited = Duration::ZERO;
+        loop {
+            let step = CLUSTER_ID_STEP.min(wait.saturating_sub(waited));
+            // SAFETY: the client is alive; the returned string is ours to free with librdkafka's allocator.
+            let id = unsafe {
+                let id = sys::rd_kafka_clusterid(self.raw(), timeout_ms(step));
+                let copied = (!id.is_null()).then(|| text(id));
+                sys::rd_kafka_mem_free(self.raw(), id.cast());
+                copied
+            };
+            waited += step;
+            if id.is_some() || waited >= wait {
+                return id;
+            }
         }
     }
 
@@ -333,6 +343,8 @@ impl Drop for Config {
 }
 
 /// The library's own lines can be asked for, and are silent otherwise: `telemetry::logging`.
+/// How long one look for the cluster's id lasts.
+const CLUSTER_ID_STEP: Duration = Duration::from_millis(50);
 const LOG_TARGET: &str = "librdkafka";
 
 /// Called from librdkafka's threads.
