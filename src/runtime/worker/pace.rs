@@ -1,14 +1,14 @@
 //! When a worker commits (EXACTLY-ONCE rule 18, docs/decisions/0006).
 //!
-//! The lower bound is the greatest of 10 ms, the usual duration of a commit and half a millisecond per partition that the
-//! last one touched; the upper bound is `commit_interval`; where they conflict the lower wins. Under light load (nothing
-//! left to fetch) a commit starts at the lower bound, else at the upper. Both count from when the last commit ended, or
-//! should have by what is usual: what has waited through a slow commit does not pay for it twice. The usual duration is a
-//! moving average, so that a log that is slow for good is asked less often.
+//! The lower bound is the greatest of 10 ms, the last commit's duration and half a millisecond per partition that it
+//! touched; the upper bound is `commit_interval`; where they conflict the lower wins. Both count from the end of the last
+//! commit. Under light load (nothing left to fetch) a commit starts at the lower bound, else at the upper.
 //!
-//! Under light load a transaction also begins only some time after the one before it was committed. The coordinator
-//! answers a commit before its markers are written, refuses the next transaction's first partitions until they are, and
-//! librdkafka then waits a fixed 20 ms (`rd_kafka_txn_handle_AddPartitionsToTxn`): longer than the whole lower bound.
+//! Where commits are usually short, by a moving average, two things are different:
+//! - A commit that took longer does not delay the next one: what has waited for it does not pay for it twice.
+//! - Under light load a transaction begins only some time after the one before it was committed. The coordinator answers a
+//!   commit before its markers are written, refuses the next transaction's first partitions until they are, and librdkafka
+//!   then waits a fixed 20 ms (`rd_kafka_txn_handle_AddPartitionsToTxn`): longer than the whole lower bound.
 //!
 //! At least once, records are seen when they are sent. Where no state has changed a commit then only moves offsets, and
 //! while it waits for the log nothing is processed: it takes place at the upper bound.
@@ -30,8 +30,8 @@ pub struct Pace {
     interval: Duration,
     /// Of the last commit.
     ended: Duration,
-    /// When it ended, or should have.
-    counted_from: Duration,
+    /// How much longer than usual it took, up to the least bound.
+    excess: Duration,
     /// None before the first commit.
     usual_duration: Option<Duration>,
     lower: Duration,
@@ -48,35 +48,39 @@ pub enum Load {
 
 impl Pace {
     pub fn new(interval: Duration, now: Duration) -> Self {
-        Self { interval, ended: now, counted_from: now, usual_duration: None, lower: LEAST.min(interval) }
+        Self { interval, ended: now, excess: Duration::ZERO, usual_duration: None, lower: LEAST.min(interval) }
     }
 
     /// A commit has ended now; it took `duration` and touched that many partitions.
     pub fn committed(&mut self, now: Duration, duration: Duration, partitions: usize) {
         let usual = self.usual_duration.unwrap_or(duration);
         let touched = PER_PARTITION.saturating_mul(u32::try_from(partitions).unwrap_or(u32::MAX));
+        let excess = duration.saturating_sub(usual);
         self.ended = now;
-        self.counted_from = now.saturating_sub(duration.saturating_sub(usual));
-        let usual = (usual * (REMEMBERED - 1) + duration) / REMEMBERED;
-        self.usual_duration = Some(usual);
-        self.lower = LEAST.max(usual).max(touched);
+        self.usual_duration = Some((usual * (REMEMBERED - 1) + duration) / REMEMBERED);
+        self.excess = if self.is_short() { excess.min(LEAST) } else { Duration::ZERO };
+        self.lower = LEAST.max(touched).max(if self.is_short() { Duration::ZERO } else { duration });
+    }
+
+    /// Whether commits usually are.
+    fn is_short(&self) -> bool {
+        self.usual_duration.is_some_and(|usual| usual < LEAST)
     }
 
     /// From when on the next transaction may begin.
     pub fn begins_at(&self, load: Load) -> Duration {
-        match (load, self.usual_duration) {
-            (Load::Light, Some(_)) => self.ended + MARKERS,
+        match load {
+            Load::Light if self.is_short() => self.ended + MARKERS,
             _ => self.ended,
         }
     }
 
     /// The time for the next commit.
     pub fn due_at(&self, load: Load) -> Duration {
-        let bound = match load {
-            Load::Light => self.lower,
-            Load::Heavy => self.lower.max(self.interval),
-        };
-        (self.counted_from + bound).max(self.begins_at(load) + FIRST_REQUESTS)
+        match load {
+            Load::Light => (self.ended + self.lower - self.excess).max(self.begins_at(load) + FIRST_REQUESTS),
+            Load::Heavy => self.ended + self.lower.max(self.interval),
+        }
     }
 
     pub fn is_due(&self, now: Duration, load: Load) -> bool {
