@@ -78,7 +78,10 @@ impl Pace {
     /// The time for the next commit.
     pub fn due_at(&self, load: Load) -> Duration {
         match load {
-            Load::Light => (self.ended + self.lower - self.excess).max(self.begins_at(load) + FIRST_REQUESTS),
+            Load::Light => {
+                let bound = self.lower.saturating_sub(self.excess);
+                (self.ended + bound).max(self.begins_at(load) + FIRST_REQUESTS)
+            }
             Load::Heavy => self.ended + self.lower.max(self.interval),
         }
     }
