@@ -7,7 +7,6 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use sidestream::log::Cleanup;
-use sidestream::log::partitioner::partition_of;
 use sidestream::schema::Type;
 use sidestream::store::key::encode_value;
 use sidestream::value::Value;
@@ -134,8 +133,7 @@ steps:
             encode_value(&text, &Type::String, &mut key).unwrap();
             at.fill(&mut value, number, &mut random);
             bytes += key.len() + value.len();
-            let partition = partition_of(&account, u32::try_from(PARTITIONS).unwrap()).0 as usize;
-            producer.send(&topic, partition, &key, &value, 0);
+            producer.send(&topic, input::partition(&account), &key, &value, 0);
         }
         producer.flush();
         self.records = own + records;
@@ -151,8 +149,7 @@ steps:
         for id in 0..records {
             let Transaction { value, at_ms, .. } = transactions.next(id);
             write_key(&mut account, random.u64(..keys));
-            let partition = partition_of(&account, u32::try_from(PARTITIONS).unwrap()).0 as usize;
-            producer.send(&topic, partition, &account, value.as_bytes(), *at_ms);
+            producer.send(&topic, input::partition(&account), &account, value.as_bytes(), *at_ms);
         }
         producer.flush();
     }

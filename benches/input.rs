@@ -71,8 +71,8 @@ fn write_account(account: &mut String, number: u32) {
 }
 
 /// Where any client puts the account's records.
-pub fn partition(account: &str) -> usize {
-    partition_of(account.as_bytes(), u32::try_from(PARTITIONS).unwrap()).0 as usize
+pub fn partition(account: impl AsRef<[u8]>) -> usize {
+    partition_of(account.as_ref(), u32::try_from(PARTITIONS).unwrap()).0 as usize
 }
 
 /// Writes transactions; returns their mean size in bytes.

@@ -360,8 +360,8 @@ impl WorkerLoop {
             let began = self.clock.monotonic();
             self.last_turn.store(millis(began), Ordering::Relaxed);
             if self.tasks == 0 || wait_for_command {
-                let closed = if self.tasks == 0 { IDLE_WAIT } else { WORKER_WAIT };
-                match self.inbox.recv_timeout(closed) {
+                let wait = if self.tasks == 0 { IDLE_WAIT } else { WORKER_WAIT };
+                match self.inbox.recv_timeout(wait) {
                     Ok(command) => self.obey(command),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,

@@ -153,12 +153,17 @@ impl Restorer {
     /// Moves the first job on, waiting up to `wait` for records.
     pub fn turn(&mut self, wait: Duration) -> Option<Finished> {
         self.drop_cancelled();
+        let finished = if self.is_idle() || self.is_waiting() { None } else { self.advance(wait) };
         if self.queue.is_empty() {
             self.runs.clear();
         }
-        if self.is_idle() || self.is_waiting() {
-            return None;
+        if self.is_idle() {
+            self.fetcher = None;
         }
+        finished
+    }
+
+    fn advance(&mut self, wait: Duration) -> Option<Finished> {
         match self.step(wait) {
             Ok(None) => None,
             Ok(Some((job, restored))) => {
@@ -212,10 +217,6 @@ impl Restorer {
             Ok(Turn::Done(restored)) => {
                 self.show(&job, &restoration);
                 self.runs.extend(restoration.into_runs());
-                if self.queue.is_empty() {
-                    self.fetcher = None;
-                    self.runs.clear();
-                }
                 Ok(Some((job, restored)))
             }
             Ok(Turn::More(handled)) => {
@@ -325,10 +326,10 @@ impl Restorer {
             }
             restore::Error::Store(_) | restore::Error::Table(_) => {
                 let help = match &error {
-                    restore::Error::Store(error) => error.help().map(|help| format!("; {help}")),
-                    _ => None,
+                    restore::Error::Store(error) => error.help_clause(),
+                    _ => String::new(),
                 };
-                let message = format!("its state cannot be restored: {error}{}", help.unwrap_or_default());
+                let message = format!("its state cannot be restored: {error}{help}");
                 self.view.raise(Condition::TaskFailed, &subject, &message);
                 self.queue.rotate_left(1);
                 None

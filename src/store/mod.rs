@@ -207,6 +207,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// [`Error::help`] as the rest of a sentence: `; make room`, or nothing.
+    pub fn help_clause(&self) -> String {
+        self.help().map(|help| format!("; {help}")).unwrap_or_default()
+    }
+
     /// What the user can do about it.
     pub fn help(&self) -> Option<&str> {
         match self {

@@ -1,7 +1,6 @@
 //! Output topics that refuse a record, or are deleted under way.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use serde_json::json;
 use sidestream::ids::TopicName;
@@ -10,43 +9,13 @@ use sidestream::log::{Cleanup, Log as _};
 use crate::support::shop::{PARTITIONS, PATIENCE, START_MS, Shop, send};
 use crate::support::{broker, eventually};
 
-/// As the shop's, with a column of any length.
-fn topology_with_notes(shop: &Shop) -> PathBuf {
-    let name = &shop.name;
-    let text = format!(
-        r"
-version: 1
-name: {name}
-streams:
-  orders:
-    topic: {name}.orders
-    key: {{name: customer, type: STRING}}
-    format: json
-    columns: {{number: BIGINT NOT NULL, note: STRING}}
-steps:
-  copies:
-    from: orders
-    to: {name}.copies
-  counts:
-    from: orders
-    group_by: customer
-    aggregate: {{n: COUNT(*)}}
-    ttl: none
-    to: {name}.counts
-"
-    );
-    let path = shop.directory.path().join("notes.yaml");
-    std::fs::write(&path, text).unwrap();
-    path
-}
-
 #[test]
 fn a_record_too_large_for_the_output_topic_is_a_dead_letter_and_the_others_pass_at_full_speed() {
     let shop = Shop::new(broker::shared());
     shop.kafka.create(&shop.topic("orders"), PARTITIONS, Cleanup::Delete);
     shop.kafka.create(&shop.topic("counts"), PARTITIONS, Cleanup::Delete);
     shop.kafka.create_with(&shop.topic("copies"), PARTITIONS, Cleanup::Delete, &[("max.message.bytes", "2000")]);
-    let mut instance = shop.start(&topology_with_notes(&shop));
+    let mut instance = shop.start(&shop.topology_of("number: BIGINT NOT NULL, note: STRING", ""));
     instance.wait_ready();
     let mut feeder = shop.feeder();
     for number in 0..1_000 {

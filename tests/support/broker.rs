@@ -106,20 +106,21 @@ impl Broker {
     fn start_as(jvm: Jvm, extra: &[(&str, &str)]) -> Self {
         let mut broker = Self::new(1);
         broker.jvm = jvm;
-        broker.configure(extra);
-        broker.format(&cluster_id(), &["--standalone"]);
-        broker.run();
-        broker
+        broker.alone(extra)
+    }
+
+    fn alone(mut self, extra: &[(&str, &str)]) -> Self {
+        self.configure(extra);
+        self.format(&cluster_id(), &["--standalone"]);
+        self.run();
+        self
     }
 
     /// With a second listener that is reached through a proxy: [`Broker::proxied_brokers`].
     pub fn start_proxied() -> Self {
         let mut broker = Self::new(1);
         broker.put_proxy_before();
-        broker.configure(&[]);
-        broker.format(&cluster_id(), &["--standalone"]);
-        broker.run();
-        broker
+        broker.alone(&[])
     }
 
     /// With further lines of `server.properties`, which win.

@@ -14,7 +14,7 @@ use sidestream::limits;
 use sidestream::log::kafka::{KafkaLog, KafkaSettings};
 use sidestream::log::partitioner::partition_of;
 use sidestream::log::{
-    Cleanup, FetchSlot, Fetched, Log, NewTopic, Next, OffsetQuery, OutgoingRecord, Producer, ProducerSettings,
+    Cleanup, FetchSlot, Fetched, Log, NewTopic, Next, OffsetQuery, OutgoingRecord, Producer, ProducerSettings, Record,
     SendFailure, TopicHandle,
 };
 
@@ -36,6 +36,26 @@ pub struct Row {
     pub value: Option<serde_json::Value>,
 }
 
+impl Row {
+    /// Slots are numbered as the partitions are.
+    pub fn of(slot: FetchSlot, record: &Record) -> Self {
+        Self {
+            partition: slot.0,
+            offset: record.offset.0,
+            timestamp: record.timestamp.0,
+            key: record.key().map(|key| String::from_utf8_lossy(key).into_owned()),
+            value: record.value().map(|value| serde_json::from_slice(value).unwrap_or_default()),
+        }
+    }
+}
+
+/// Whose records are kept, however old they say they are.
+fn new_topic(name: &str, partitions: u32, cleanup: Cleanup, config: &[(&str, &str)]) -> NewTopic {
+    let config = [&[("retention.ms", "-1")], config].concat();
+    let config = config.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    NewTopic { name: TopicName::new(name), partitions, replication: None, cleanup, config }
+}
+
 impl Kafka {
     pub fn new(brokers: String) -> Self {
         let log = Arc::new(KafkaLog::new(KafkaSettings::new(brokers.clone())).unwrap());
@@ -48,22 +68,12 @@ impl Kafka {
 
     /// With settings of the topic.
     pub fn create_with(&self, name: &str, partitions: u32, cleanup: Cleanup, config: &[(&str, &str)]) {
-        let name = TopicName::new(name);
-        let config = [&[("retention.ms", "-1")], config].concat();
-        let config = config.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        self.log.create_topic(&NewTopic { name, partitions, replication: None, cleanup, config }).unwrap();
+        self.log.create_topic(&new_topic(name, partitions, cleanup, config)).unwrap();
     }
 
     /// Whether the topic could be made: not while an earlier one of that name is being deleted.
     pub fn try_create(&self, name: &str, partitions: u32) -> bool {
-        let topic = NewTopic {
-            name: TopicName::new(name),
-            partitions,
-            replication: None,
-            cleanup: Cleanup::Delete,
-            config: vec![("retention.ms".to_owned(), "-1".to_owned())],
-        };
-        self.log.create_topic(&topic).is_ok()
+        self.log.create_topic(&new_topic(name, partitions, Cleanup::Delete, &[])).is_ok()
     }
 
     /// All committed records of a topic now, in offset order per partition.
@@ -94,13 +104,7 @@ impl Kafka {
                 match event {
                     Fetched::Record(slot, record) => {
                         next[slot.0 as usize] = Offset(record.offset.0 + 1);
-                        rows.push(Row {
-                            partition: slot.0,
-                            offset: record.offset.0,
-                            timestamp: record.timestamp.0,
-                            key: record.key().map(|key| String::from_utf8_lossy(key).into_owned()),
-                            value: record.value().map(|value| serde_json::from_slice(value).unwrap_or_default()),
-                        });
+                        rows.push(Row::of(slot, &record));
                     }
                     Fetched::End(slot, end) => done[slot.0 as usize] |= end >= ends[slot.0 as usize],
                     Fetched::Failed(slot, error) if error.next() == Next::Retry => {

@@ -39,13 +39,7 @@ impl TopicReader {
                         continue;
                     }
                     *next = Offset(record.offset.0 + 1);
-                    rows.push(Row {
-                        partition: slot.0,
-                        offset: record.offset.0,
-                        timestamp: record.timestamp.0,
-                        key: record.key().map(|key| String::from_utf8_lossy(key).into_owned()),
-                        value: record.value().map(|value| serde_json::from_slice(value).unwrap_or_default()),
-                    });
+                    rows.push(Row::of(slot, &record));
                 }
                 Fetched::End(..) => {}
                 Fetched::Failed(slot, error) => {

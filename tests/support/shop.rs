@@ -37,6 +37,11 @@ impl Shop {
 
     /// `head`: further lines at the top level.
     pub fn topology(&self, head: &str) -> PathBuf {
+        self.topology_of("number: BIGINT NOT NULL", head)
+    }
+
+    /// With these columns of an order.
+    pub fn topology_of(&self, columns: &str, head: &str) -> PathBuf {
         let name = &self.name;
         let text = format!(
             r"
@@ -48,7 +53,7 @@ streams:
     topic: {name}.orders
     key: {{name: customer, type: STRING}}
     format: json
-    columns: {{number: BIGINT NOT NULL}}
+    columns: {{{columns}}}
 steps:
   copies:
     from: orders

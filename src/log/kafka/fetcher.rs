@@ -107,12 +107,8 @@ impl KafkaFetcher {
         if range.is_ok_and(|range| !range.contains(&state.next)) {
             state.is_out_of_range = true;
             let error = Error::OffsetOutOfRange { partition: state.partition.clone(), offset: Offset(state.next) };
-            let failed = Fetched::Failed(slot, error);
-            if state.flow == Flow::Open && state.held.is_empty() {
+            if let Some(failed) = state.pass(Fetched::Failed(slot, error)) {
                 into.push(failed);
-            } else {
-                state.held_bytes += size(&failed);
-                state.held.push_back(failed);
             }
             return Ok(());
         }
@@ -134,8 +130,7 @@ impl KafkaFetcher {
                     Err(error) if leaves_doubt(error.code) => continue,
                     Err(error) => about(error, name),
                 };
-                state.held_bytes += limits::FETCH_RECORD_OVERHEAD_BYTES;
-                state.held.push_back(Fetched::Failed(*slot, error));
+                state.hold(Fetched::Failed(*slot, error));
                 if state.flow == Flow::Open && !released.contains(slot) {
                     released.push_back(*slot);
                 }
@@ -246,13 +241,10 @@ impl Fetcher for KafkaFetcher {
                 Accepted::Dropped => return,
                 Accepted::OutOfRange => return doubtful.push(slot),
             };
-            // Behind what is still held, a record waits its turn even in an open slot.
-            if state.flow == Flow::Open && state.held.is_empty() {
+            if let Some(fetched) = state.pass(fetched) {
                 into.push(fetched);
                 return;
             }
-            state.held_bytes += size(&fetched);
-            state.held.push_back(fetched);
             if state.flow == Flow::Held && state.held_bytes > limits::FETCH_HELD_BYTES {
                 state.flow = Flow::Stopped;
                 overfull.push(state.partition.clone());
@@ -288,6 +280,22 @@ impl Drop for KafkaFetcher {
 }
 
 impl Slot {
+    /// Returns what can be handed out at once, and keeps it otherwise.
+    fn pass(&mut self, fetched: Fetched) -> Option<Fetched> {
+        // Behind what is still held, a record waits its turn even in an open slot.
+        if self.flow == Flow::Open && self.held.is_empty() {
+            return Some(fetched);
+        }
+        self.hold(fetched);
+        None
+    }
+
+    fn hold(&mut self, fetched: Fetched) {
+        self.held_bytes += size(&fetched);
+        self.held.push_back(fetched);
+    }
+
+    /// What the delivery means for this slot.
     fn accept(&mut self, slot: FetchSlot, delivery: Delivery) -> Accepted {
         match delivery {
             Delivery::Record { offset, timestamp, message, .. } => {

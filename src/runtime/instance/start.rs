@@ -315,6 +315,5 @@ fn cache_bytes_per_task(settings: &InstanceSettings, facts: &Facts) -> usize {
 }
 
 fn stored_elsewhere(error: &crate::store::Error) -> Fatal {
-    let help = error.help().map(|help| format!("; {help}")).unwrap_or_default();
-    Fatal { message: format!("{error}{help}"), abruptly: false }
+    Fatal { message: format!("{error}{}", error.help_clause()), abruptly: false }
 }

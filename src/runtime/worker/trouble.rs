@@ -270,8 +270,7 @@ pub(super) fn trouble(failure: Failure) -> Trouble {
 
 /// The local state refuses what is committed, or cannot be read: it is restored, as soon as it can be written again.
 pub(super) fn not_stored(error: &store::Error) -> Trouble {
-    let help = error.help().map(|help| format!("; {help}")).unwrap_or_default();
-    Trouble::Renew { cause: format!("{error}{help}") }
+    Trouble::Renew { cause: format!("{error}{}", error.help_clause()) }
 }
 
 pub(super) fn log_trouble(error: log::Error) -> Trouble {

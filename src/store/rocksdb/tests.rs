@@ -19,16 +19,27 @@ fn open(path: &Path, stores: &[&str]) -> RocksDb {
     RocksDb::open(&settings(path, stores)).unwrap()
 }
 
-/// What the disk of a process that was killed at this moment holds.
+/// What the disk of a process that was killed at this moment holds. RocksDB clears away what it no longer needs in the
+/// background: a copy in which a listed file is gone is made again.
 fn copy_of(path: &Path) -> TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    for file in fs::read_dir(path).unwrap() {
-        let file = file.unwrap();
-        if file.file_type().unwrap().is_file() && file.file_name() != "LOCK" {
-            fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    loop {
+        let copy = tempfile::tempdir().unwrap();
+        match copy_files(path, copy.path()) {
+            Ok(()) => return copy,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => panic!("{error}"),
         }
     }
-    copy
+}
+
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    for file in fs::read_dir(from)? {
+        let file = file?;
+        if file.file_type()?.is_file() && file.file_name() != "LOCK" {
+            fs::copy(file.path(), to.join(file.file_name()))?;
+        }
+    }
+    Ok(())
 }
 
 fn full_batch(offset: i64) -> WriteBatch {

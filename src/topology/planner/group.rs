@@ -44,7 +44,7 @@ impl Planner<'_> {
             self.error(Code::Clause, &window.span, "a `window` needs a stream", Some(help));
             return None;
         }
-        if stage.shape == Shape::Table && stage.expiry == Expiry::Silent {
+        if stage.expires_in_silence() {
             let span = match group_by {
                 GroupByDef::Global(span) => span,
                 GroupByDef::By(text) => &text.span,

@@ -100,6 +100,11 @@ pub enum Now {
 }
 
 impl Stage {
+    /// Whether it is a table whose readers never hear that a row has expired.
+    pub fn expires_in_silence(&self) -> bool {
+        self.shape == Shape::Table && self.expiry == Expiry::Silent
+    }
+
     pub fn scope(&self, now: Now) -> Scope {
         let columns = self
             .slots

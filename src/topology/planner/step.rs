@@ -331,7 +331,7 @@ impl Planner<'_> {
             self.error(Code::Clause, &key_by.by.span, message, Some(help));
             return None;
         }
-        if stage.shape == Shape::Table && stage.expiry == Expiry::Silent {
+        if stage.expires_in_silence() {
             let message = "`key_by` on a table whose `ttl` says `downstream: keep`: a key that comes back with another row \
                            after it has expired would stand under both";
             let help = "leave `downstream: keep` out there: an expired row is then deleted under its new key too";

@@ -342,9 +342,9 @@ impl Drop for Config {
     }
 }
 
-/// The library's own lines can be asked for, and are silent otherwise: `telemetry::logging`.
 /// How long one look for the cluster's id lasts.
 const CLUSTER_ID_STEP: Duration = Duration::from_millis(50);
+/// The library's own lines can be asked for, and are silent otherwise: `telemetry::logging`.
 const LOG_TARGET: &str = "librdkafka";
 
 /// Called from librdkafka's threads.
