@@ -440,9 +440,7 @@ fn expire(
     until: EventTime,
 ) -> Result<(), Failure> {
     for key in window_keys(ctx, plan, window, after, until)? {
-        let table = ctx.stores.table(plan.store);
-        let id = table.entry(&key)?;
-        table.delete(id);
+        ctx.stores.table(plan.store).erase(&key)?;
         ctx.expired(plan.store);
     }
     Ok(())

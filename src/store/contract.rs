@@ -9,9 +9,7 @@ use tempfile::TempDir;
 use super::memory::Memory;
 use super::mixed::Mixed;
 use super::rocksdb::{RocksDb, RocksDbSettings};
-use super::{
-    Backend, ChangelogPosition, Direction, Error, KeyRange, RowWrite, Run, SharedBackend, StorePartition, WriteBatch,
-};
+use super::{Backend, ChangelogPosition, Direction, Error, KeyRange, Run, SharedBackend, StorePartition, WriteBatch};
 use crate::ids::{Offset, Partition, StoreId, TopicPartition};
 
 /// A backend with the stores 0, 1 and 2.
@@ -84,16 +82,27 @@ pub(super) fn at(store: u32, partition: u32) -> StorePartition {
     StorePartition { store: StoreId(store), partition: Partition(partition) }
 }
 
+/// A row, or that there is none any more.
+pub(super) type RowWrite = (StorePartition, Vec<u8>, Option<Vec<u8>>);
+
 pub(super) fn put(at: StorePartition, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> RowWrite {
-    RowWrite { at, key: key.as_ref().into(), value: Some(value.as_ref().into()) }
+    (at, key.as_ref().into(), Some(value.as_ref().into()))
 }
 
 fn delete(at: StorePartition, key: &[u8]) -> RowWrite {
-    RowWrite { at, key: key.into(), value: None }
+    (at, key.into(), None)
 }
 
 pub(super) fn rows(rows: impl IntoIterator<Item = RowWrite>) -> WriteBatch {
-    WriteBatch { rows: rows.into_iter().collect(), ..WriteBatch::default() }
+    let mut batch = WriteBatch::default();
+    for (at, key, value) in rows {
+        let place = batch.rows.iter().position(|(other, _)| *other == at).unwrap_or_else(|| {
+            batch.rows.push((at, Run::default()));
+            batch.rows.len() - 1
+        });
+        batch.rows[place].1.push(&key, value.as_deref());
+    }
+    batch
 }
 
 pub(super) fn position(offset: i64) -> ChangelogPosition {
@@ -248,7 +257,7 @@ fn a_batch_over_several_stores_is_seen_whole_with_its_positions_and_inputs(backe
     let input = TopicPartition::new("orders", Partition(1));
     assert_eq!(backend.input_offset(&input).unwrap(), None);
     let batch = WriteBatch {
-        rows: vec![put(at(0, 1), b"k", b"0"), put(at(1, 1), b"k", b"1"), put(at(2, 1), b"k", b"2")],
+        rows: rows([put(at(0, 1), b"k", b"0"), put(at(1, 1), b"k", b"1"), put(at(2, 1), b"k", b"2")]).rows,
         positions: vec![(at(0, 1), position(10)), (at(2, 1), position(20))],
         inputs: vec![(input.clone(), Offset(7)), (TopicPartition::new("orders", Partition(2)), Offset(8))],
     };
@@ -311,7 +320,7 @@ fn wiping_removes_rows_and_position_of_that_partition_only(backend: &dyn Backend
     for place in places {
         backend
             .write(WriteBatch {
-                rows: (0..200u8).map(|key| put(place, [key, 1], b"v")).collect(),
+                rows: rows((0..200u8).map(|key| put(place, [key, 1], b"v"))).rows,
                 positions: vec![(place, position(3))],
                 inputs: vec![(input.clone(), Offset(9))],
             })
@@ -378,12 +387,13 @@ fn partitions_with_rows_or_a_position_are_listed(backend: &dyn Backend) {
     assert!(backend.partitions(STORE).unwrap().is_empty());
     backend
         .write(WriteBatch {
-            rows: vec![
+            rows: rows([
                 put(at(0, 300), b"", b""),
                 put(at(0, 2), b"k", b"v"),
                 put(at(0, 2), b"l", b"v"),
                 put(at(1, 4), b"", b""),
-            ],
+            ])
+            .rows,
             positions: vec![(at(0, 9), position(0)), (at(0, 2), position(0)), (at(1, 5), position(0))],
             inputs: Vec::new(),
         })

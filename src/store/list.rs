@@ -15,7 +15,7 @@ use rustc_hash::FxHashMap;
 use super::cache::row_bytes;
 use super::key::{prefix_end, push_list_position, split_list_key};
 use super::row::RowCodec;
-use super::{Direction, Error, KeyRange, SharedBackend, StorePartition};
+use super::{Direction, Error, KeyRange, LookUps, SharedBackend, StorePartition};
 use crate::expression::KeptRow;
 use crate::ids::EventTime;
 
@@ -39,6 +39,7 @@ pub struct ListTable {
     dirty_rows: usize,
     bytes: usize,
     budget_bytes: usize,
+    look_ups: LookUps,
     sweep_from: Vec<u8>,
 }
 
@@ -61,6 +62,7 @@ impl ListTable {
             dirty_rows: 0,
             bytes: 0,
             budget_bytes,
+            look_ups: LookUps::default(),
             sweep_from: Vec::new(),
         }
     }
@@ -215,6 +217,11 @@ impl ListTable {
         Ok(())
     }
 
+    /// Of lists, since this was last asked.
+    pub fn take_look_ups(&mut self) -> LookUps {
+        std::mem::take(&mut self.look_ups)
+    }
+
     pub fn dirty_len(&self) -> usize {
         self.dirty_rows
     }
@@ -253,7 +260,9 @@ impl ListTable {
     }
 
     fn load(&mut self, key: &[u8]) -> Result<&mut List, Error> {
+        self.look_ups.all += 1;
         if !self.lists.contains_key(key) {
+            self.look_ups.missed += 1;
             let list = self.read(key)?;
             self.bytes += list.bytes;
             self.lists.insert(Box::from(key), list);

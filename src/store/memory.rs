@@ -9,7 +9,7 @@ use std::ops::Bound;
 use parking_lot::RwLock;
 
 use super::{
-    Backend, ChangelogPosition, Direction, Error, KeyRange, RowWrite, StorePartition, Usage, VisitEntry, WriteBatch,
+    Backend, ChangelogPosition, Direction, Error, KeyRange, Run, StorePartition, Usage, VisitEntry, WriteBatch,
 };
 use crate::ids::{Offset, Partition, StoreId, TopicPartition};
 
@@ -39,18 +39,16 @@ impl Memory {
 }
 
 impl State {
-    fn apply(&mut self, row: RowWrite) {
-        let rows = self.rows.entry(row.at).or_default();
-        let key_length = row.key.len();
-        let (added, removed) = match row.value {
-            Some(value) => {
-                let added = entry_bytes(key_length, value.len());
-                (added, rows.insert(row.key, value))
-            }
-            None => (0, rows.remove(&row.key)),
-        };
-        let removed = removed.map_or(0, |value| entry_bytes(key_length, value.len()));
-        self.bytes = (self.bytes + added).saturating_sub(removed);
+    fn apply(&mut self, at: StorePartition, run: &Run) {
+        let rows = self.rows.entry(at).or_default();
+        for (key, value) in run.iter() {
+            let (added, removed) = match value {
+                Some(value) => (entry_bytes(key.len(), value.len()), rows.insert(key.into(), value.into())),
+                None => (0, rows.remove(key)),
+            };
+            let removed = removed.map_or(0, |value| entry_bytes(key.len(), value.len()));
+            self.bytes = (self.bytes + added).saturating_sub(removed);
+        }
     }
 }
 
@@ -92,8 +90,8 @@ impl Backend for Memory {
 
     fn write(&self, batch: WriteBatch) -> Result<(), Error> {
         let mut state = self.state.write();
-        for row in batch.rows {
-            state.apply(row);
+        for (at, run) in &batch.rows {
+            state.apply(*at, run);
         }
         state.positions.extend(batch.positions);
         state.inputs.extend(batch.inputs);

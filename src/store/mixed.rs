@@ -65,7 +65,7 @@ impl Backend for Mixed {
     }
 
     fn write(&self, batch: WriteBatch) -> Result<(), Error> {
-        let (memory_rows, rows) = self.divide(batch.rows, |row| row.at.store);
+        let (memory_rows, rows) = self.divide(batch.rows, |(at, _)| at.store);
         let (memory_positions, positions) = self.divide(batch.positions, |(at, _)| at.store);
         self.rocksdb.write(WriteBatch { rows, positions, inputs: batch.inputs })?;
         self.memory.write(WriteBatch { rows: memory_rows, positions: memory_positions, inputs: Vec::new() })

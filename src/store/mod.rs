@@ -18,6 +18,7 @@ pub mod key;
 pub mod list;
 pub mod memory;
 pub mod mixed;
+mod packed;
 mod refusal;
 pub mod rocksdb;
 pub mod row;
@@ -84,7 +85,11 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// what is there *at least*, and these rows are further along the same changelog, so that applying it again from the
     /// recorded offset ends in the same state.
     fn write_run(&self, at: StorePartition, run: &mut Run, position: ChangelogPosition) -> Result<(), Error> {
-        self.write(WriteBatch { rows: run.rows(at), positions: vec![(at, position)], inputs: Vec::new() })
+        self.write(WriteBatch {
+            rows: vec![(at, std::mem::take(run))],
+            positions: vec![(at, position)],
+            inputs: Vec::new(),
+        })
     }
 
     /// How many bytes of rows are worth a run.
@@ -155,23 +160,24 @@ pub struct ChangelogPosition {
 /// One commit's changes, over any number of stores.
 #[derive(Clone, Debug, Default)]
 pub struct WriteBatch {
-    pub rows: Vec<RowWrite>,
+    /// Of several rows of a key the last one counts.
+    pub rows: Vec<(StorePartition, Run)>,
     pub positions: Vec<(StorePartition, ChangelogPosition)>,
     pub inputs: Vec<(TopicPartition, Offset)>,
-}
-
-#[derive(Clone, Debug)]
-pub struct RowWrite {
-    pub at: StorePartition,
-    pub key: Box<[u8]>,
-    /// `None` deletes.
-    pub value: Option<Box<[u8]>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub memory_bytes: u64,
     pub disk_bytes: u64,
+}
+
+/// How often rows were asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LookUps {
+    pub all: u64,
+    /// Those that a cache did not have.
+    pub missed: u64,
 }
 
 /// How far background work is behind.

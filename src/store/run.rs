@@ -1,16 +1,17 @@
-//! What a restoration has read of one store partition and not yet written, in one piece of memory.
+//! Rows of one store partition that are to be written, in one piece of memory: what a commit changes, or what a restoration
+//! has read.
 //!
 //! What it is: keys and values one behind the other as they came, and on demand in the order of their keys. A backend that
-//! keeps sorted files makes one of a run, without its write buffers and their log in between.
-//! What it is not: it bounds nothing; its owner writes it when it has grown to what `Backend::run_bytes` says.
+//! keeps sorted files makes one of a restoration's run, without its write buffers and their log in between.
+//! What it is not: it bounds nothing; a restoration writes it when it has grown to what `Backend::run_bytes` says.
 //!
 //! Invariant: of several rows of a key the last one counts.
 
-use super::{RowWrite, SharedBackend, StorePartition};
+use super::SharedBackend;
 use crate::ids::StoreId;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Run {
     bytes: Vec<u8>,
     rows: Vec<Place>,
@@ -42,6 +43,11 @@ impl Run {
         self.rows.is_empty()
     }
 
+    /// How many rows were pushed.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Of memory.
     pub fn bytes(&self) -> usize {
         self.bytes.len() + self.rows.len() * size_of::<Place>()
@@ -54,10 +60,8 @@ impl Run {
     }
 
     /// In the order in which they came.
-    pub fn rows(&self, at: StorePartition) -> Vec<RowWrite> {
-        let row =
-            |place: &Place| RowWrite { at, key: self.key(place).into(), value: self.value(place).map(Into::into) };
-        self.rows.iter().map(row).collect()
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.rows.iter().map(|place| (self.key(place), self.value(place)))
     }
 
     /// Every key once, in order, with its last value.

@@ -56,7 +56,7 @@ mod tests {
             let position = ChangelogPosition { written_at, ..position(1) };
             backend
                 .write(WriteBatch {
-                    rows: vec![put(at(0, partition), b"k", b"v")],
+                    rows: rows([put(at(0, partition), b"k", b"v")]).rows,
                     positions: vec![(at(0, partition), position)],
                     inputs: Vec::new(),
                 })

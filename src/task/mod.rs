@@ -117,6 +117,8 @@ pub struct Task {
     rows: RowPool,
     /// For the keys of tables over source topics.
     table_key: KeyBuffer,
+    /// How many rows of each store the next commit writes.
+    staged_rows: Vec<(StoreId, u64)>,
     dirty: bool,
     processed_since_commit: u64,
     last_processed: Option<(usize, Offset)>,
@@ -235,6 +237,7 @@ impl Task {
             table_key: KeyBuffer::default(),
             // The offsets of all inputs are committed when a task opens (EXACTLY-ONCE rule 6).
             dirty: true,
+            staged_rows: Vec::new(),
             processed_since_commit: 0,
             last_processed: None,
             plan,

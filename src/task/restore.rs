@@ -597,7 +597,7 @@ impl StoreRestoration {
             self.runs.get_or_insert_with(|| RunsGuard::new(backend, self.at.store));
             backend.write_run(self.at, &mut self.pending, position)?;
         } else {
-            let (rows, positions) = (self.pending.rows(self.at), vec![(self.at, position)]);
+            let (rows, positions) = (vec![(self.at, std::mem::take(&mut self.pending))], vec![(self.at, position)]);
             backend.write(WriteBatch { rows, positions, inputs: Vec::new() })?;
         }
         self.pending.clear();

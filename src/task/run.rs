@@ -7,8 +7,9 @@ use super::input::Ready;
 use super::reader::Rows;
 use super::time::KEY;
 use super::{Task, TaskInput};
-use crate::ids::{EventTime, Offset, TopicPartition};
+use crate::ids::{EventTime, Offset, StoreId, TopicPartition};
 use crate::log::{OffsetCommit, OutgoingRecord, Record};
+use crate::metric;
 use crate::operator::context::{Context, OpenStore};
 use crate::operator::materialize::{self, Operation, Target};
 use crate::operator::repartition::{self, Activity};
@@ -16,7 +17,7 @@ use crate::operator::state::NodeState;
 use crate::operator::{Datum, Failure, Outbox, RecordError, aggregate, deliver, over, reject};
 use crate::probe::{self, Mark, Rule};
 use crate::row::Origin;
-use crate::store::{ChangelogPosition, RowWrite, StorePartition};
+use crate::store::{ChangelogPosition, Run, StorePartition};
 use crate::topology::plan::{Emit, OperatorPlan, ReaderKind};
 
 /// How many stored rows are looked at for expiry in one commit.
@@ -36,7 +37,7 @@ pub enum Progress {
 /// What a commit of this task writes to the backend, once the transaction has been committed.
 #[derive(Clone, Debug, Default)]
 pub struct Staged {
-    pub rows: Vec<RowWrite>,
+    pub rows: Vec<(StorePartition, Run)>,
     /// The offsets of all inputs: for the transaction, and for the backend.
     pub offsets: Vec<OffsetCommit>,
     /// Which store partition each changelog partition belongs to, with the changelog's topic id.
@@ -391,6 +392,7 @@ impl Task {
             })?;
         }
         let mut staged = Staged::default();
+        self.staged_rows.clear();
         self.stage_stores(outbox, &mut staged)?;
         self.stage_meta(outbox, &mut staged)?;
         let representative = self.facts.representative_partition(self.id);
@@ -422,19 +424,19 @@ impl Task {
     }
 
     fn stage_stores(&mut self, outbox: &mut Outbox, staged: &mut Staged) -> Result<(), Failure> {
+        let timestamp = EventTime(self.clock.wall_micros() / 1000);
         for &store in &self.plan.sub_topologies[self.id.sub_topology.0 as usize].stores {
             let Some(open) = &self.stores.open[store.index()] else { continue };
             let at = StorePartition { store, partition: self.id.partition };
             let changelog = self.facts.changelog(store);
             let topic = (!changelog.is_source).then(|| outbox.topic(&changelog.topic));
-            let before = staged.rows.len();
+            let mut run = Run::default();
             let mut write = |key: &[u8], value: Option<&[u8]>| -> Result<(), Failure> {
                 if let Some(topic) = topic {
-                    let timestamp = EventTime(self.clock.wall_micros() / 1000);
                     let record = OutgoingRecord { key: Some(key), value, timestamp, headers: &[] };
                     outbox.send(topic, self.id.partition, record)?;
                 }
-                staged.rows.push(RowWrite { at, key: key.into(), value: value.map(Into::into) });
+                run.push(key, value);
                 Ok(())
             };
             match open {
@@ -450,8 +452,12 @@ impl Task {
                     let position = ChangelogPosition { topic_id, offset: input.position(), written_at };
                     staged.positions.push((at, position));
                 }
-            } else if staged.rows.len() > before {
+            } else if !run.is_empty() {
                 staged.changelogs.push((partition, at, changelog.topic_id.clone()));
+            }
+            if !run.is_empty() {
+                self.staged_rows.push((store, run.len() as u64));
+                staged.rows.push((at, run));
             }
         }
         Ok(())
@@ -472,12 +478,14 @@ impl Task {
         }
         let (at, changelog) = (StorePartition { store, partition: self.id.partition }, self.facts.changelog(store));
         let topic = outbox.topic(&changelog.topic);
+        let mut run = Run::default();
         for (key, value) in rows {
             let timestamp = EventTime(self.clock.wall_micros() / 1000);
             let record = OutgoingRecord { key: Some(&key), value: Some(&value), timestamp, headers: &[] };
             outbox.send(topic, self.id.partition, record)?;
-            staged.rows.push(RowWrite { at, key: key.into(), value: Some(value.into()) });
+            run.push(&key, Some(&value));
         }
+        staged.rows.push((at, run));
         let partition = self.facts.changelog_partition(store, self.id.partition);
         staged.changelogs.push((partition, at, changelog.topic_id.clone()));
         Ok(())
@@ -499,8 +507,25 @@ impl Task {
             self.stored_time = Some(time);
         }
         self.layouts.clear();
+        self.count_state();
         self.dirty = false;
         self.processed_since_commit = 0;
+    }
+
+    fn count_state(&mut self) {
+        let counter = |metric, store: StoreId| self.counters.counter(metric, &[&self.plan.stores[store.index()].name]);
+        for (store, rows) in self.staged_rows.drain(..) {
+            counter(&metric::STATE_ROWS_WRITTEN, store).add(rows);
+        }
+        for &store in &self.plan.sub_topologies[self.id.sub_topology.0 as usize].stores {
+            let look_ups = match &mut self.stores.open[store.index()] {
+                Some(OpenStore::Table(table)) => table.take_look_ups(),
+                Some(OpenStore::List(list)) => list.take_look_ups(),
+                None => continue,
+            };
+            counter(&metric::STATE_READS, store).add(look_ups.all);
+            counter(&metric::STATE_READS_MISSED, store).add(look_ups.missed);
+        }
     }
 
     /// Forgets everything since the last commit; fetching goes on from what [`Task::inputs`] says.

@@ -12,8 +12,8 @@ use std::time::SystemTime;
 use sidestream::ids::{Offset, Partition, StoreId, TopicPartition};
 use sidestream::store::memory::Memory;
 use sidestream::store::{
-    Backend, ChangelogPosition, Direction, Error, KeyRange, RowWrite, Run, SharedBackend, StorePartition, Usage,
-    VisitEntry, WriteBatch, WritePressure,
+    Backend, ChangelogPosition, Direction, Error, KeyRange, Run, SharedBackend, StorePartition, Usage, VisitEntry,
+    WriteBatch, WritePressure,
 };
 use tempfile::TempDir;
 
@@ -132,9 +132,11 @@ fn copy_files(from: &Path, to: &Path) {
 fn copy_rows(from: &dyn Backend, to: &dyn Backend, stores: &[StorePartition], inputs: &[TopicPartition]) {
     let mut batch = WriteBatch::default();
     for &at in stores {
+        let mut run = Run::default();
         for (key, value) in rows(from, at) {
-            batch.rows.push(RowWrite { at, key: key.into(), value: Some(value.into()) });
+            run.push(&key, Some(&value));
         }
+        batch.rows.push((at, run));
         batch.positions.extend(from.changelog_position(at).unwrap().map(|position| (at, position)));
     }
     for input in inputs {
@@ -230,7 +232,8 @@ impl Backend for Mortal {
     /// As a backend may do it: first the rows and then the position, so that it may be killed in between. Not as files:
     /// what RocksDB merges in the background cannot be copied in one moment.
     fn write_run(&self, at: StorePartition, run: &mut Run, position: ChangelogPosition) -> Result<(), Error> {
-        self.change(|| self.inner.write(WriteBatch { rows: run.rows(at), ..WriteBatch::default() }))?;
+        let rows = vec![(at, std::mem::take(run))];
+        self.change(|| self.inner.write(WriteBatch { rows, ..WriteBatch::default() }))?;
         let positions = vec![(at, position)];
         self.change(|| self.inner.write(WriteBatch { positions, ..WriteBatch::default() }))
     }

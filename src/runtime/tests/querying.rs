@@ -14,7 +14,7 @@ use crate::runtime::view::{
 };
 use crate::schema::{Column, Schema, Type};
 use crate::store::memory::Memory;
-use crate::store::{Backend, RowWrite, StorePartition, WriteBatch, key};
+use crate::store::{Backend, Run, StorePartition, WriteBatch, key};
 use crate::task::{Facts, layout};
 use crate::topology::Plan;
 use crate::topology::plan::{Partitioning, StoreKind, TablePlan};
@@ -82,8 +82,9 @@ impl Desk {
         let mut value = Vec::new();
         codec.encode(&[Value::string(name)], Some(EventTime(1)), &mut value).unwrap();
         let at = StorePartition { store: StoreId(0), partition };
-        let row = RowWrite { at, key: key_bytes.into(), value: Some(value.into()) };
-        self.backend.write(WriteBatch { rows: vec![row], ..WriteBatch::default() }).unwrap();
+        let mut run = Run::default();
+        run.push(&key_bytes, Some(&value));
+        self.backend.write(WriteBatch { rows: vec![(at, run)], ..WriteBatch::default() }).unwrap();
     }
 
     fn get(&self, id: &str, windows: WindowRange) -> Result<Vec<FoundRow>, QueryError> {

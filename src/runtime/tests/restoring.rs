@@ -15,7 +15,7 @@ use crate::log::{
 use crate::metric::{self, Counters};
 use crate::runtime::topics::{Prepared, TopicSettings, prepare};
 use crate::store::memory::Memory;
-use crate::store::{Backend, ChangelogPosition, StorePartition, WriteBatch};
+use crate::store::{Backend, ChangelogPosition, Run, StorePartition, WriteBatch};
 use crate::task::Facts;
 use crate::task::restore::{ChangelogNow, Decision, Distrust, Error, Restoration, Restored, Tools, Turn, decide};
 
@@ -209,8 +209,9 @@ fn a_changelog_that_goes_out_of_range_under_a_restoration_is_restored_from_its_n
 #[test]
 fn rows_without_a_position_are_wiped() {
     let bench = Bench::new(Cleanup::Delete);
-    let stray = crate::store::RowWrite { at: STORE, key: b"stray"[..].into(), value: Some(b"x"[..].into()) };
-    bench.backend.write(WriteBatch { rows: vec![stray], ..WriteBatch::default() }).unwrap();
+    let mut stray = Run::default();
+    stray.push(b"stray", Some(b"x"));
+    bench.backend.write(WriteBatch { rows: vec![(STORE, stray)], ..WriteBatch::default() }).unwrap();
     bench.restore();
     assert_eq!(bench.value("stray"), None);
 }

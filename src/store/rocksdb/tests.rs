@@ -44,7 +44,7 @@ fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
 
 fn full_batch(offset: i64) -> WriteBatch {
     WriteBatch {
-        rows: vec![put(at(0, 1), format!("k{offset}"), b"v"), put(at(1, 1), format!("k{offset}"), b"v")],
+        rows: rows([put(at(0, 1), format!("k{offset}"), b"v"), put(at(1, 1), format!("k{offset}"), b"v")]).rows,
         positions: vec![(at(0, 1), position(offset)), (at(1, 1), position(offset))],
         inputs: vec![(TopicPartition::new("in", Partition(1)), Offset(offset))],
     }

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType, LogLevel, LruCacheOptions,
-    Options, WriteBufferManager,
+    BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType, LogLevel, LruCacheOptions, Options,
+    WriteBufferManager,
 };
 
 use crate::ids::StoreId;
@@ -111,18 +111,15 @@ impl Tuning {
 fn family_options(sizes: &Sizes, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
-    table.set_block_size(bytes(8 * KIB));
+    table.set_block_size(bytes(4 * KIB));
     table.set_format_version(6);
     table.set_bloom_filter(10.0, false);
     table.set_optimize_filters_for_memory(true);
-    // Index and filters lie in the cache in small pieces, so that they are inside the budget and none of them is large.
+    // Index and filters lie in the cache, so that they are inside the budget. In one piece per file: files are small beside
+    // the cache, so that no piece is large, and a look-up is spared the search for the right one.
     table.set_cache_index_and_filter_blocks(true);
     table.set_cache_index_and_filter_blocks_with_high_priority(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-    table.set_partition_filters(true);
-    table.set_metadata_block_size(bytes(4 * KIB));
-    table.set_pin_top_level_index_and_filter(true);
     // Point look-ups inside a block by hash.
     table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
     table.set_data_block_hash_ratio(0.75);
