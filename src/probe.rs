@@ -27,6 +27,8 @@ pub enum Mark {
     LostInTransaction,
     /// Committed, but local state could not be written.
     StateNotWritten,
+    /// Local state could not be read in the middle of processing.
+    StateNotRead,
     RecordRefused,
     RecordSetAside,
     TaskParked,
@@ -45,7 +47,7 @@ pub enum Mark {
 }
 
 impl Mark {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::CommitUnknown,
         Self::CommitAborted,
         Self::CommitStale,
@@ -55,6 +57,7 @@ impl Mark {
         Self::ProducerMissing,
         Self::LostInTransaction,
         Self::StateNotWritten,
+        Self::StateNotRead,
         Self::RecordRefused,
         Self::RecordSetAside,
         Self::TaskParked,
@@ -108,6 +111,8 @@ pub enum Rule {
     StateBeforeCommit,
     /// Local state is not written after the commit.
     StateNeverWritten,
+    /// Local state that could not be written is taken for written.
+    StateRefusalIgnored,
     /// The position beside the rows is ahead of them.
     PositionTooHigh,
     /// Tables are flushed before those that feed them.
@@ -129,7 +134,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::RestoreStopsAtFirstEnd,
         Self::OldStateTrusted,
         Self::NothingWiped,
@@ -156,6 +161,7 @@ impl Rule {
         Self::PoisonReplayed,
         Self::SourceRestoredToEnd,
         Self::DuplicateTaken,
+        Self::StateRefusalIgnored,
     ];
 }
 

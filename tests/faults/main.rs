@@ -10,4 +10,5 @@ mod support;
 mod disk;
 mod network;
 mod scaling;
+mod state;
 mod topics;

@@ -91,3 +91,32 @@ fn a_process_killed_at_any_point_of_a_commit_loses_and_doubles_nothing() {
     }
     assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
 }
+
+#[test]
+fn the_client_that_is_a_member_of_the_group_fetches_nothing() {
+    let broker = Broker::start_proxied();
+    let mut case = Case::new(broker.brokers(), "member");
+    case.entrance = broker.proxied_brokers();
+    // There is something to fetch from the first moment on, and each partition is assigned several times.
+    case.feed(5_000);
+    let mut instance = case.start("a");
+    instance.wait_ready();
+    let mut other = case.start("b");
+    other.wait_ready();
+    case.feed(5_000);
+    case.close_windows();
+    case.check();
+    let proxy = broker.proxy();
+    let members = eventually("both were members for a while", PATIENCE, || {
+        let heartbeats = proxy.requests(Request::Heartbeat);
+        (heartbeats.len() == 2 && heartbeats.values().all(|count| *count >= 3)).then_some(heartbeats)
+    });
+    assert_eq!(other.terminate(), 0, "{}", other.log_text());
+    assert!(!proxy.requests(Request::Fetch).is_empty(), "the workers fetch");
+    for kind in [Request::Fetch, Request::FetchOffsets] {
+        let mut requests = proxy.requests(kind);
+        requests.retain(|client, _| members.contains_key(client));
+        assert!(requests.is_empty(), "{kind:?}: {requests:?}");
+    }
+    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+}

@@ -392,7 +392,9 @@ impl<'a> Night<'a> {
         let up = self.pods[number].life.is_some();
         let kind = match self.mostly {
             Some(kind) if self.random.bool() => kind as u32,
-            _ => self.random.u32(..24),
+            // What is asked for more often is rarely reached by who cannot write.
+            Some(_) => self.random.u32(..24),
+            None => self.random.u32(..26),
         };
         match kind {
             0 | 1 if up => self.kill(number),
@@ -418,6 +420,8 @@ impl<'a> Night<'a> {
             14 if self.random.bool() => self.let_a_week_pass(number),
             15 => self.weather.toggle_dead_letters(),
             23 => self.weather.toggle_coordinator(),
+            24 => self.fill_the_disk(number),
+            25 => self.weather.fill_disk(None),
             16 => self.start_impostor(),
             17 if up => {
                 let version = if self.random.bool() { Version::Third } else { Version::First };
@@ -523,6 +527,19 @@ impl<'a> Night<'a> {
             self.turn_all_after(Duration::from_secs(1));
         }
         self.weather.stall(false);
+    }
+
+    /// A pod's disk is full, for a while: what it commits is not written, and what it restores neither.
+    fn fill_the_disk(&mut self, number: usize) {
+        self.weather.note(|| format!("the disk of pod {number} is full"));
+        self.weather.fill_disk(Some(&self.pods[number].name));
+        for _ in 0..4 {
+            self.feed(6);
+            self.turn_all_after(Duration::from_millis(600));
+        }
+        if self.random.bool() {
+            self.weather.fill_disk(None);
+        }
     }
 
     fn turn_all_after(&mut self, time: Duration) {

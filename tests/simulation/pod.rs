@@ -159,7 +159,7 @@ pub fn rows(backend: &dyn Backend, at: StorePartition) -> Vec<(Vec<u8>, Vec<u8>)
 
 // ---- the backend of a process that may die ---------------------------------------------------------------------------
 
-/// A backend whose writes meet faults, and that is out of reach once its process is dead.
+/// A backend whose reads and writes meet faults, and that is out of reach once its process is dead.
 pub struct Mortal {
     pub inner: SharedBackend,
     pub weather: Arc<Weather>,
@@ -175,7 +175,12 @@ impl std::fmt::Debug for Mortal {
 }
 
 impl Mortal {
-    fn change(&self, change: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+    /// `tear` does a part of the change.
+    fn change(
+        &self,
+        change: impl FnOnce() -> Result<(), Error>,
+        tear: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let refused = |reason: &str| Err(Error::Io { reason: reason.to_owned() });
         if self.dead.load(Ordering::SeqCst) {
             return refused("the process is dead");
@@ -183,6 +188,8 @@ impl Mortal {
         match self.weather.strike_state(&self.name) {
             StateFault::None => change(),
             StateFault::Refused => refused("no space left on device"),
+            StateFault::Denied => change().and_then(|()| refused("it is not known whether it was written")),
+            StateFault::Torn => tear().and_then(|()| refused("no space left on device")),
             StateFault::KilledBefore => {
                 self.die();
                 refused("the process is dead")
@@ -195,6 +202,11 @@ impl Mortal {
         }
     }
 
+    fn read(&self) -> Result<(), Error> {
+        let fails = !self.dead.load(Ordering::SeqCst) && self.weather.strike_read(&self.name);
+        if fails { Err(Error::Io { reason: "input/output error".to_owned() }) } else { Ok(()) }
+    }
+
     fn die(&self) {
         self.weather.kill(&self.name);
         self.client.kill();
@@ -203,6 +215,7 @@ impl Mortal {
 
 impl Backend for Mortal {
     fn get(&self, at: StorePartition, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Error> {
+        self.read()?;
         self.inner.get(at, key, visit)
     }
 
@@ -212,6 +225,7 @@ impl Backend for Mortal {
         keys: &[&[u8]],
         visit: &mut dyn FnMut(usize, Option<&[u8]>),
     ) -> Result<(), Error> {
+        self.read()?;
         self.inner.multi_get(at, keys, visit)
     }
 
@@ -222,20 +236,27 @@ impl Backend for Mortal {
         direction: Direction,
         visit: &mut VisitEntry<'_>,
     ) -> Result<(), Error> {
+        self.read()?;
         self.inner.scan(at, range, direction, visit)
     }
 
     fn write(&self, batch: WriteBatch) -> Result<(), Error> {
-        self.change(|| self.inner.write(batch))
+        // More than a backend may do, which writes all of a batch or nothing: rows without their position do no harm.
+        let every_other = |(at, rows): &(StorePartition, Run)| {
+            let mut some = Run::default();
+            rows.iter().step_by(2).for_each(|(key, value)| some.push(key, value));
+            (*at, some)
+        };
+        let torn = WriteBatch { rows: batch.rows.iter().map(every_other).collect(), ..WriteBatch::default() };
+        self.change(|| self.inner.write(batch), || self.inner.write(torn))
     }
 
     /// As a backend may do it: first the rows and then the position, so that it may be killed in between. Not as files:
     /// what RocksDB merges in the background cannot be copied in one moment.
     fn write_run(&self, at: StorePartition, run: &mut Run, position: ChangelogPosition) -> Result<(), Error> {
         let rows = vec![(at, std::mem::take(run))];
-        self.change(|| self.inner.write(WriteBatch { rows, ..WriteBatch::default() }))?;
-        let positions = vec![(at, position)];
-        self.change(|| self.inner.write(WriteBatch { positions, ..WriteBatch::default() }))
+        self.write(WriteBatch { rows, ..WriteBatch::default() })?;
+        self.write(WriteBatch { positions: vec![(at, position)], ..WriteBatch::default() })
     }
 
     /// A few rows, so that restorations have several runs.
@@ -248,15 +269,17 @@ impl Backend for Mortal {
     }
 
     fn changelog_position(&self, at: StorePartition) -> Result<Option<ChangelogPosition>, Error> {
+        self.read()?;
         self.inner.changelog_position(at)
     }
 
     fn input_offset(&self, input: &TopicPartition) -> Result<Option<Offset>, Error> {
+        self.read()?;
         self.inner.input_offset(input)
     }
 
     fn wipe(&self, at: StorePartition) -> Result<(), Error> {
-        self.change(|| self.inner.wipe(at))
+        self.change(|| self.inner.wipe(at), || Ok(()))
     }
 
     fn reclaim(&self, at: StorePartition) -> Result<(), Error> {

@@ -42,6 +42,7 @@ enum Class {
     Fetch,
     Member,
     State,
+    StateRead,
     Kill,
     Pause,
 }
@@ -53,6 +54,10 @@ const CLASSES: usize = Class::Pause as usize + 1;
 pub enum StateFault {
     None,
     Refused,
+    /// Done, and told as refused.
+    Denied,
+    /// Some of the rows are there, what counts on them is not.
+    Torn,
     KilledBefore,
     KilledAfter,
 }
@@ -69,6 +74,8 @@ struct Script {
     coordinator_away: bool,
     /// The broker of one partition of `events` is away.
     stalled: bool,
+    /// The disk of this pod is full.
+    full: Option<String>,
     /// The control records of the next commits come late.
     late: u32,
     pauses: u32,
@@ -99,6 +106,7 @@ impl Weather {
                 c if c == Class::Send as usize => 0.02,
                 c if c == Class::Fetch as usize => 2.0,
                 c if c == Class::Member as usize => 1.5,
+                c if c == Class::StateRead as usize => 0.02,
                 c if c == Class::Kill as usize => 0.01,
                 c if c == Class::Pause as usize => 0.02,
                 _ => 1.0,
@@ -112,6 +120,7 @@ impl Weather {
             letters_refused: false,
             coordinator_away: false,
             stalled: false,
+            full: None,
             late: 0,
             pauses: 0,
             trace: 0xcbf2_9ce4_8422_2325,
@@ -135,6 +144,12 @@ impl Weather {
         script.letters_refused = false;
         script.stalled = false;
         script.coordinator_away = false;
+        script.full = None;
+    }
+
+    /// From now on nothing can be written to the state of this pod, and of no other; `None`: there is room everywhere.
+    pub fn fill_disk(&self, pod: Option<&str>) {
+        locked(&self.script).full = pod.map(|pod| format!("{pod}."));
     }
 
     pub fn toggle_coordinator(&self) {
@@ -283,8 +298,12 @@ impl Weather {
         if !script.on {
             return StateFault::None;
         }
-        let fault = if script.strikes(Class::State) {
+        let is_full = script.full.as_ref().is_some_and(|full| client.starts_with(full));
+        let fault = if is_full {
             StateFault::Refused
+        } else if script.strikes(Class::State) {
+            let faults = [StateFault::Refused, StateFault::Refused, StateFault::Denied, StateFault::Torn];
+            *script.random.choice(&faults).unwrap_or(&StateFault::Refused)
         } else if script.strikes(Class::Kill) {
             if script.random.bool() { StateFault::KilledBefore } else { StateFault::KilledAfter }
         } else {
@@ -293,6 +312,17 @@ impl Weather {
         script.mix(format!("{fault:?}").as_bytes());
         script.tell(&self.clock, || format!("{client}: {fault:?} at a write to its state"));
         fault
+    }
+
+    /// Whether a look at local state fails.
+    pub fn strike_read(&self, client: &str) -> bool {
+        let mut script = locked(&self.script);
+        if !script.on || !script.strikes(Class::StateRead) {
+            return false;
+        }
+        script.mix(b"unread");
+        script.tell(&self.clock, || format!("{client}: a read of its state fails"));
+        true
     }
 
     pub fn kill(&self, client: &str) {

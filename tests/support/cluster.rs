@@ -120,11 +120,15 @@ impl Kafka {
     }
 }
 
-/// Writes JSON records as any client would, outside of transactions.
+/// Writes JSON records as any client would, outside of transactions. Nobody else writes to its topic meanwhile.
 pub struct Feeder {
     producer: Box<dyn Producer>,
     topic: TopicHandle,
     partitions: u32,
+    log: Arc<KafkaLog>,
+    written_to: Vec<TopicPartition>,
+    /// Where the topic ends once everything has arrived: the sum over its partitions.
+    end: i64,
 }
 
 impl Feeder {
@@ -138,8 +142,20 @@ impl Feeder {
         };
         let mut producer = kafka.log.producer(&settings).unwrap();
         producer.init().unwrap();
-        let topic = producer.topic(&TopicName::new(topic)).unwrap();
-        Self { producer, topic, partitions }
+        let name = TopicName::new(topic);
+        let topic = producer.topic(&name).unwrap();
+        let partition = |number| TopicPartition::new(name.clone(), Partition(number));
+        let written_to = (0..partitions).map(partition).collect();
+        let mut feeder = Self { producer, topic, partitions, log: Arc::clone(&kafka.log), written_to, end: 0 };
+        feeder.end = feeder.ends();
+        feeder
+    }
+
+    fn ends(&self) -> i64 {
+        let ends = eventually("the ends of the input", Duration::from_mins(2), || {
+            self.log.offsets(OffsetQuery::End, &self.written_to).ok()
+        });
+        ends.iter().map(|end| end.0).sum()
     }
 
     pub fn send(&mut self, key: &str, value: &str, timestamp_ms: i64) {
@@ -157,14 +173,21 @@ impl Feeder {
             assert_eq!(failure, SendFailure::QueueFull);
             self.producer.poll(Duration::from_millis(10));
         }
+        self.end += 1;
     }
 
-    /// Returns when the broker has everything.
+    /// Returns when the broker has everything, each record once.
+    ///
+    /// # Panics
+    /// When it has not. A record that is not acknowledged within 10 s is given up by the client, and what comes out without
+    /// it looks like a wrong result: the first row that tells of it has a sum that nobody expects.
+    #[track_caller]
     pub fn flush(&mut self) {
         eventually("records acknowledged", Duration::from_mins(1), || {
             self.producer.poll(Duration::from_millis(20));
             (self.producer.queued_bytes() == 0).then_some(())
         });
+        assert_eq!(self.ends(), self.end, "the input itself is not what was sent");
     }
 }
 

@@ -1,9 +1,11 @@
 //! A TCP proxy before one broker, for faults of the network: it cuts, refuses, delays and swallows, and it stops a
 //! connection at a named point of Kafka's protocol.
 //!
-//! What it is not: it changes no bytes. It reads of a request only its length and its kind (Kafka's protocol guide,
-//! "Messages": `size int32, request_api_key int16, ...`).
+//! What it is not: it changes no bytes. It reads of a request only its length, its kind and its client's id (Kafka's protocol
+//! guide, "Messages": `size int32, request_api_key int16, request_api_version int16, correlation_id int32, client_id
+//! nullable string, ...`).
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +19,10 @@ use super::eventually;
 #[repr(u16)]
 pub enum Request {
     Produce = 0,
+    Fetch = 1,
+    FetchOffsets = 9,
     JoinGroup = 11,
+    Heartbeat = 12,
     InitProducerId = 22,
     EndTransaction = 26,
     CommitOffsets = 28,
@@ -50,6 +55,8 @@ struct Shared {
     trap: Mutex<Option<Point>>,
     /// Connections that have run into a trap.
     trapped: AtomicU64,
+    /// By client id and kind.
+    requests: Mutex<BTreeMap<(String, u16), u64>>,
     /// Told when `swallowing` ends, or a connection is cut.
     changed: (Mutex<()>, Condvar),
 }
@@ -75,6 +82,7 @@ impl Proxy {
             connections: Mutex::new(Vec::new()),
             trap: Mutex::new(None),
             trapped: AtomicU64::new(0),
+            requests: Mutex::default(),
             changed: (Mutex::new(()), Condvar::new()),
         });
         let accepting = Arc::clone(&shared);
@@ -135,6 +143,13 @@ impl Proxy {
         self.shared.trapped.load(Ordering::SeqCst) > 0
     }
 
+    /// How many requests of this kind came from each client that has sent any, by the client's id.
+    pub fn requests(&self, kind: Request) -> BTreeMap<String, u64> {
+        let requests = self.shared.requests.lock().unwrap();
+        let of_kind = requests.iter().filter(|((_, other), _)| *other == kind as u16);
+        of_kind.map(|((client, _), count)| (client.clone(), *count)).collect()
+    }
+
     /// Returns when a connection has come to the point of the trap.
     pub fn wait_until_trapped(&self) {
         eventually("a connection comes to the trap", Duration::from_mins(1), || self.has_trapped().then_some(()));
@@ -185,6 +200,7 @@ impl Shared {
             let mut frame = vec![0; 4 + size];
             frame[..head.len()].copy_from_slice(&head);
             from.read_exact(&mut frame[head.len()..])?;
+            *self.requests.lock().unwrap().entry((client_id(&frame), kind)).or_default() += 1;
             match self.caught(kind) {
                 Some(Point::Before(_)) => {
                     connection.stopped.store(true, Ordering::SeqCst);
@@ -253,6 +269,12 @@ impl Shared {
             guard = self.changed.1.wait_timeout(guard, Duration::from_millis(100)).unwrap().0;
         }
     }
+}
+
+fn client_id(request: &[u8]) -> String {
+    let length = i16::from_be_bytes([request[12], request[13]]);
+    let bytes = usize::try_from(length).map_or(&[][..], |length| &request[14..14 + length]);
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 impl Connection {

@@ -262,7 +262,10 @@ impl Worker {
 pub(super) fn trouble(failure: Failure) -> Trouble {
     match failure {
         Failure::Log(error) => log_trouble(error),
-        Failure::Store(error) => not_stored(&error),
+        Failure::Store(error) => {
+            probe::reached(Mark::StateNotRead);
+            not_stored(&error)
+        }
         Failure::Stop { message } => Trouble::Stop(Stop { message }),
         Failure::Record(error) => Trouble::Poison { cause: error.to_string() },
     }
