@@ -14,6 +14,7 @@ use sidestream::value::Value;
 use crate::client::{Consumer, Producer};
 use crate::input::{self, PARTITIONS, Transaction, Transactions};
 use crate::process::Process;
+use crate::support::cluster::free_port;
 use crate::support::eventually;
 use crate::{Bench, Topics};
 
@@ -34,6 +35,8 @@ pub struct Application {
     /// A topic of transactions, at first empty, that a sub-topology without state reads. From the start, since another
     /// topology would be another member of the group, beside one whose session has to end first.
     pub others: String,
+    /// Of its HTTP.
+    port: u16,
 }
 
 impl Application {
@@ -48,7 +51,7 @@ impl Application {
         }
         input::fill_transactions(&bench.kafka.brokers, &topics.input, SEED_RECORDS);
         let topics = Topics { changelog, ..topics };
-        let application = Self { name, topics, records: 0, record_bytes: 0.0, others };
+        let application = Self { name, topics, records: 0, record_bytes: 0.0, others, port: free_port() };
         let mut process = application.start(bench, &[]);
         eventually("the first rows", PATIENCE, || {
             process.assert_alive();
@@ -70,7 +73,7 @@ impl Application {
         std::fs::create_dir_all(&directory).unwrap();
         let topology = directory.join("topology.yaml");
         std::fs::write(&topology, self.topology()).unwrap();
-        Process::product_with(&bench.kafka.brokers, &topology, &directory, &self.topics.input, arguments)
+        Process::product_at(self.port, &bench.kafka.brokers, &topology, &directory, &self.topics.input, arguments)
     }
 
     fn topology(&self) -> String {

@@ -37,7 +37,12 @@ impl Process {
 
     /// The same with more on its command line.
     pub fn product_with(brokers: &str, topology: &Path, directory: &Path, input: &str, more: &[&str]) -> Self {
-        let port = free_port();
+        Self::product_at(free_port(), brokers, topology, directory, input, more)
+    }
+
+    /// The same at an address that it keeps: with another one a static member would be another member of the group, and
+    /// wait for the end of its own earlier session.
+    pub fn product_at(port: u16, brokers: &str, topology: &Path, directory: &Path, input: &str, more: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sidestream"));
         command
             .arg("run")

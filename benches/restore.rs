@@ -11,12 +11,16 @@ use crate::client::Consumer;
 use crate::input::{self, PARTITIONS};
 use crate::pace::Stretch;
 use crate::process::Process;
-use crate::support::eventually;
 
 /// Of the changelog: every key once, and half of them again.
 const KEYS: u64 = 2_000_000;
 const RECORDS: u64 = 3_000_000;
-const NEIGHBOURS: u64 = 3_000_000;
+/// Of each round.
+const NEIGHBOURS: u64 = 4_000_000;
+const ROUNDS: usize = 2;
+/// Less than this in the time of the measurement says nothing about others beside a restoration.
+const LEAST_RESTORED: u64 = 200_000;
+const LEAST_WINDOW: Duration = Duration::from_millis(500);
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -46,6 +50,7 @@ struct Neighbour {
     beside_restore: f64,
     /// What the restoration came to meanwhile.
     restored: f64,
+    took: Duration,
 }
 
 /// Shares of all records: the steady state of most.
@@ -84,43 +89,104 @@ fn restored(process: &Process) -> u64 {
     process.metric("sidestream_restore_records_total", &format!("store=\"{STORE}\""))
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Alone,
-    BesideRestore,
+/// A part of a backlog with nothing to restore, and then a part beside a restoration; all of that more than once, since the
+/// machine's pace changes from minute to minute.
+///
+/// # Panics
+/// When a restoration has hardly moved in the time of its measurement: then there is no figure.
+fn neighbour(bench: &Bench, application: &Application) -> Neighbour {
+    let share = |share: f64| (NEIGHBOURS as f64 * share) as u64;
+    let most = (application.records as f64 * 0.95) as u64;
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    let mut process = application.start_again(bench, &[]);
+    for _ in 0..ROUNDS {
+        // Everything is restored and read, and RocksDB has merged what it has.
+        settle(&mut process);
+        process.end();
+        input::fill_transactions(&bench.kafka.brokers, &application.others, NEIGHBOURS);
+        process = application.start_again(bench, &[]);
+        let (from, to) = (share(0.04), share(0.30));
+        alone.push(Window::measure(&mut process, application, |at| at.passed >= from, |at| at.passed >= to));
+        process.end();
+        process = application.start(bench, &[]);
+        let begins = |at: &Look| at.passed >= share(0.02) && at.restored > 0;
+        let ends = |at: &Look| at.passed >= share(0.60) || at.restored >= most;
+        let window = Window::measure(&mut process, application, begins, ends);
+        let restored = window.to.restored - window.from.restored;
+        assert!(restored >= LEAST_RESTORED && window.took() >= LEAST_WINDOW, "nothing to see in {window:?}");
+        beside.push(window);
+    }
+    process.end();
+    Neighbour {
+        alone: per_second(&alone, |at| at.passed),
+        beside_restore: per_second(&beside, |at| at.passed),
+        restored: per_second(&beside, |at| at.restored),
+        took: beside.iter().map(Window::took).sum(),
+    }
 }
 
-/// Half of a backlog with nothing to restore, the other half beside a restoration.
-fn neighbour(bench: &Bench, application: &Application) -> Neighbour {
-    input::fill_transactions(&bench.kafka.brokers, &application.others, NEIGHBOURS);
-    let label = format!("topic=\"{}\"", application.others);
-    let share = |share: f64| (NEIGHBOURS as f64 * share) as u64;
-    let pace = |process: &mut Process, wanted: Wanted, from: u64, to: u64| {
-        let looked = |process: &Process| {
-            (Instant::now(), process.metric("sidestream_records_read_total", &label), restored(process))
-        };
-        let reach = |count: u64| {
-            move |process: &Process| {
-                let looked = looked(process);
-                (looked.1 >= count).then_some(looked)
-            }
-        };
-        let from = eventually("a part of the backlog", PATIENCE, || {
-            let looked = reach(from)(process)?;
-            (looked.2 > 0 || wanted == Wanted::Alone).then_some(looked)
-        });
-        let to = eventually("the next part", PATIENCE, || reach(to)(process));
+/// Waits until the process is ready and has nothing more to do.
+fn settle(process: &mut Process) {
+    const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+    let begun = Instant::now();
+    let mut before = process.cpu();
+    loop {
         process.assert_alive();
-        let seconds = (to.0 - from.0).as_secs_f64();
-        ((to.1 - from.1) as f64 / seconds, (to.2 - from.2) as f64 / seconds)
-    };
-    let mut process = application.start_again(bench, &[]);
-    let (alone, _) = pace(&mut process, Wanted::Alone, share(0.08), share(0.48));
-    process.end();
-    let mut process = application.start(bench, &[]);
-    let (beside_restore, restored) = pace(&mut process, Wanted::BesideRestore, share(0.04), share(0.30));
-    process.end();
-    Neighbour { alone, beside_restore, restored }
+        std::thread::sleep(LOOK_INTERVAL);
+        let cpu = process.cpu();
+        if process.is_ready() && cpu.saturating_sub(before) < LOOK_INTERVAL / 10 {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it does not come to rest\n{}", process.log_tail());
+        before = cpu;
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    at: Instant,
+    /// Records of the neighbour.
+    passed: u64,
+    restored: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    from: Look,
+    to: Look,
+}
+
+impl Window {
+    fn measure(
+        process: &mut Process,
+        application: &Application,
+        begins: impl Fn(&Look) -> bool,
+        ends: impl Fn(&Look) -> bool,
+    ) -> Self {
+        let label = format!("topic=\"{}\"", application.others);
+        let begun = Instant::now();
+        let mut until = |holds: &dyn Fn(&Look) -> bool| loop {
+            process.assert_alive();
+            let passed = process.metric("sidestream_records_read_total", &label);
+            let look = Look { at: Instant::now(), passed, restored: restored(process) };
+            if holds(&look) {
+                return look;
+            }
+            assert!(begun.elapsed() < PATIENCE, "stands at {look:?}\n{}", process.log_tail());
+            std::thread::sleep(SAMPLE_INTERVAL);
+        };
+        let from = until(&begins);
+        Self { from, to: until(&ends) }
+    }
+
+    fn took(&self) -> Duration {
+        self.to.at - self.from.at
+    }
+}
+
+fn per_second(windows: &[Window], count: impl Fn(&Look) -> u64) -> f64 {
+    let counted: u64 = windows.iter().map(|window| count(&window.to) - count(&window.from)).sum();
+    counted as f64 / windows.iter().map(Window::took).sum::<Duration>().as_secs_f64()
 }
 
 /// Samples a process until it is through.
@@ -186,11 +252,12 @@ impl Figures {
         println!("|---|---:|---:|---:|---:|---:|---:|");
         println!("| bare read {} | |", columns(&self.bare_read));
         println!("| restore {} | {:.0} % |", columns(&self.restore), self.share() * 100.0);
-        let Neighbour { alone, beside_restore, restored } = self.neighbour;
+        let Neighbour { alone, beside_restore, restored, took } = self.neighbour;
         println!();
         println!(
-            "A pipe beside it: {alone:.0} records/s alone, {beside_restore:.0} while {restored:.0} records/s are restored ({:.0} %)",
-            beside_restore / alone * 100.0
+            "A pipe beside it: {alone:.0} records/s alone, {beside_restore:.0} ({:.0} %) for {:.1} s in which {restored:.0} records/s are restored",
+            beside_restore / alone * 100.0,
+            took.as_secs_f64()
         );
     }
 
@@ -210,6 +277,7 @@ impl Figures {
                 "alone_records_per_second": self.neighbour.alone,
                 "beside_restore_records_per_second": self.neighbour.beside_restore,
                 "restored_records_per_second": self.neighbour.restored,
+                "beside_restore_seconds": self.neighbour.took.as_secs_f64(),
             },
         })
     }

@@ -8,6 +8,8 @@
 //! - A thread that panics or ends unasked is reported once; nobody waits for it afterwards.
 //! - `close` of an inline worker is done when it returns, and so is that of a thread.
 
+mod courtesy;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use crate::runtime::restorer::{Finished, Job, Restorer};
 use crate::runtime::worker::step::{Step, StepCell};
 use crate::runtime::worker::{Closing, Stop, Turn, Worker};
 use crate::task::Task;
+use courtesy::{Courtesy, Preferred};
 
 /// How long a turn of a worker thread waits for records: commands are heard in between. It is the longer one when nothing
 /// has happened for a while, so that a process at rest hardly wakes up.
@@ -33,7 +36,7 @@ const AT_REST_AFTER: Duration = Duration::from_secs(1);
 /// How long a worker thread without tasks waits for a command.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// Of restorers, and of their clients' threads: beside a busy worker they get a tenth of its share of a core, and all of one
-/// that is idle (`sched(7)`: each step is a factor of 1.25).
+/// that is idle (`sched(7)`: each step is a factor of 1.25). What else they do for workers is in [`courtesy`].
 #[cfg(target_os = "linux")]
 const RESTORER_NICENESS: i32 = 10;
 /// How long a restorer thread waits for records, or for a job that is put off. One without jobs waits for the next.
@@ -260,6 +263,7 @@ impl ThreadCrew {
         debug_assert!(!restorers.is_empty(), "somebody restores");
         let (reporter, reports) = unbounded();
         let stopping = Arc::new(AtomicBool::new(false));
+        let preferred = Preferred::default();
         let mut crew =
             Self { clock: Arc::clone(&clock), workers: Vec::new(), restorers: Vec::new(), reports, stopping };
         for (index, worker) in workers.into_iter().enumerate() {
@@ -275,15 +279,19 @@ impl ThreadCrew {
                 last_turn: Arc::clone(&last_turn),
                 clock: Arc::clone(&clock),
                 stopping: Arc::clone(&crew.stopping),
+                preferred: preferred.clone(),
             };
             let handle = spawn(format!("worker-{index}"), reporter.clone(), move || thread.run())?;
             crew.workers.push(WorkerThread { commands, last_turn, step, handle: Some(handle) });
         }
+        let count = restorers.len();
         for (index, restorer) in restorers.into_iter().enumerate() {
             let (jobs, inbox) = unbounded();
             let (reporter_of_loop, stopping) = (reporter.clone(), Arc::clone(&crew.stopping));
+            let (preferred, clock) = (preferred.clone(), Arc::clone(&clock));
             let handle = spawn(format!("restorer-{index}"), reporter.clone(), move || {
-                run_restorer(restorer, &inbox, &reporter_of_loop, &stopping);
+                let courtesy = Courtesy::new(preferred, clock, count);
+                run_restorer(restorer, courtesy, &inbox, &reporter_of_loop, &stopping);
             })?;
             crew.restorers.push(RestorerThread { jobs, handle: Some(handle) });
         }
@@ -350,10 +358,12 @@ struct WorkerLoop {
     last_turn: Arc<AtomicU64>,
     clock: SharedClock,
     stopping: Arc<AtomicBool>,
+    preferred: Preferred,
 }
 
 impl WorkerLoop {
     fn run(mut self) {
+        self.preferred.add_this_thread();
         let mut wait_for_command = false;
         let mut last_active = self.clock.monotonic();
         while !self.stopping.load(Ordering::Relaxed) {
@@ -431,15 +441,23 @@ impl WorkerLoop {
     }
 }
 
-fn run_restorer(mut restorer: Restorer, inbox: &Receiver<Job>, reporter: &Sender<Report>, stopping: &AtomicBool) {
+fn run_restorer(
+    mut restorer: Restorer,
+    mut courtesy: Courtesy,
+    inbox: &Receiver<Job>,
+    reporter: &Sender<Report>,
+    stopping: &AtomicBool,
+) {
     make_way();
+    let mut pause = Duration::ZERO;
     while !stopping.load(Ordering::Relaxed) {
         if restorer.is_idle() {
             // An error: it is to stop.
             let Ok(job) = inbox.recv() else { return };
             restorer.enqueue(job);
-        } else if restorer.is_waiting() {
-            match inbox.recv_timeout(RESTORER_WAIT) {
+        } else if restorer.is_waiting() || !pause.is_zero() {
+            let wait = if restorer.is_waiting() { RESTORER_WAIT } else { pause };
+            match inbox.recv_timeout(wait) {
                 Ok(job) => restorer.enqueue(job),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -451,6 +469,7 @@ fn run_restorer(mut restorer: Restorer, inbox: &Receiver<Job>, reporter: &Sender
         if let Some(finished) = restorer.turn(RESTORER_WAIT) {
             let _nobody_listens = reporter.send(Report::Finished(Box::new(finished)));
         }
+        pause = courtesy.pause();
     }
 }
 

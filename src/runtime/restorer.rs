@@ -1,7 +1,8 @@
 //! Restores tasks one after the other, apart from the workers (EXACTLY-ONCE rule 5).
 //!
 //! What it is: a queue of jobs and one fetch client. [`Restorer::turn`] moves the first job on by one fetch; a job that
-//! cannot go on is tried again later. A finished job is an opened task.
+//! cannot go on is tried again later. A finished job is an opened task. Tasks with little to read go first, so that they
+//! do not stand still behind those with much; one that reads nothing is opened while another is being restored.
 //! What it is not: it does not know who owns what. A cancelled job is dropped; its result would be dropped too.
 //!
 //! Invariant: one task is always given to the same restorer, so that two jobs of a task never write side by side.
@@ -11,12 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::ids::TaskId;
+use crate::ids::{StoreId, TaskId};
 use crate::log::{self, Fetcher};
 use crate::probe::{self, Mark};
 use crate::runtime::view::{Condition, RestoreProgress, TaskState, View};
-use crate::store::WritePressure;
 use crate::store::run::RunsGuard;
+use crate::store::{StorePartition, WritePressure};
 use crate::task::restore::{self, Awaited, Restoration, Restored, Tools, Turn};
 use crate::task::{self, OpenTask, Task};
 
@@ -58,6 +59,23 @@ impl Job {
     }
 }
 
+/// How much a job has to read, as far as that is known before it begins. Those with less go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Extent {
+    /// The task has no state.
+    Nothing,
+    /// There is local state of all its stores.
+    Tail,
+    /// There is none of some store; or it has failed, and the others go first.
+    Much,
+}
+
+#[derive(Clone, Debug)]
+struct Queued {
+    job: Job,
+    extent: Extent,
+}
+
 /// A job that has ended.
 #[derive(Debug)]
 pub struct Finished {
@@ -94,7 +112,7 @@ pub struct Restorer {
     view: Arc<View>,
     cache_bytes: usize,
     sync_max_wait: Option<Duration>,
-    queue: VecDeque<Job>,
+    queue: VecDeque<Queued>,
     current: Option<(Job, Restoration)>,
     /// For as long as there are jobs: nobody needs one that restores nothing.
     fetcher: Option<Box<dyn Fetcher>>,
@@ -138,7 +156,23 @@ impl Restorer {
     }
 
     pub fn enqueue(&mut self, job: Job) {
-        self.queue.push_back(job);
+        let extent = self.extent(job.task);
+        let index = self.queue.iter().position(|queued| queued.extent > extent).unwrap_or(self.queue.len());
+        self.queue.insert(index, Queued { job, extent });
+    }
+
+    fn extent(&self, task: TaskId) -> Extent {
+        let stores = &self.tools.plan.sub_topologies[task.sub_topology.0 as usize].stores;
+        // What cannot be read now is found out when its turn comes.
+        let known = |&store: &StoreId| {
+            let at = StorePartition { store, partition: task.partition };
+            self.tools.backend.changelog_position(at).is_ok_and(|position| position.is_some())
+        };
+        match () {
+            () if stores.is_empty() => Extent::Nothing,
+            () if stores.iter().all(known) => Extent::Tail,
+            () => Extent::Much,
+        }
     }
 
     pub fn is_idle(&self) -> bool {
@@ -154,11 +188,9 @@ impl Restorer {
     pub fn turn(&mut self, wait: Duration) -> Option<Finished> {
         self.drop_cancelled();
         let finished = if self.is_idle() || self.is_waiting() { None } else { self.advance(wait) };
-        if self.queue.is_empty() {
-            self.runs.clear();
-        }
         if self.is_idle() {
             self.fetcher = None;
+            self.runs.clear();
         }
         finished
     }
@@ -179,7 +211,7 @@ impl Restorer {
     }
 
     fn drop_cancelled(&mut self) {
-        self.queue.retain(|job| !job.is_cancelled());
+        self.queue.retain(|queued| !queued.job.is_cancelled());
         if self.current.as_ref().is_some_and(|(job, _)| job.is_cancelled())
             && let Some((job, restoration)) = self.current.take()
             && let Some(fetcher) = &mut self.fetcher
@@ -190,17 +222,32 @@ impl Restorer {
         }
     }
 
+    /// Begins the first job of the queue where none is under way, or where it has nothing to read. One that is done with
+    /// that is returned.
+    fn begin_next(&mut self) -> Result<Option<(Job, Restored)>, restore::Error> {
+        let Some(Queued { job, extent }) = self.queue.front().cloned() else { return Ok(None) };
+        if self.current.is_some() && extent != Extent::Nothing {
+            return Ok(None);
+        }
+        let mut restoration = Restoration::begin(job.task, self.tools.clone())?;
+        let unread = restoration.finish_unread()?;
+        self.queue.pop_front();
+        match unread {
+            Some(restored) => Ok(Some((job, restored))),
+            None => {
+                self.heard_at = self.tools.clock.monotonic();
+                self.told_at = self.heard_at;
+                self.current = Some((job, restoration));
+                Ok(None)
+            }
+        }
+    }
+
     fn step(&mut self, wait: Duration) -> Result<Option<(Job, Restored)>, restore::Error> {
-        let (job, mut restoration) = if let Some(current) = self.current.take() {
-            current
-        } else {
-            let Some(job) = self.queue.front().cloned() else { return Ok(None) };
-            let restoration = Restoration::begin(job.task, self.tools.clone())?;
-            self.queue.pop_front();
-            self.heard_at = self.tools.clock.monotonic();
-            self.told_at = self.heard_at;
-            (job, restoration)
-        };
+        if let Some(unread) = self.begin_next()? {
+            return Ok(Some(unread));
+        }
+        let Some((job, mut restoration)) = self.current.take() else { return Ok(None) };
         if self.tools.backend.write_pressure() != WritePressure::None {
             self.not_before = self.tools.clock.monotonic() + MAKE_WAY;
             self.current = Some((job, restoration));
@@ -231,7 +278,7 @@ impl Restorer {
                 if let Some(fetcher) = &mut self.fetcher {
                     restoration.abandon(&mut **fetcher);
                 }
-                self.queue.push_front(job);
+                self.queue.push_front(Queued { job, extent: Extent::Much });
                 Err(error)
             }
         }
@@ -309,7 +356,7 @@ impl Restorer {
     /// The job stands at the front of the queue. If waiting may help it goes to the back, so that the others go on.
     fn failed(&mut self, error: restore::Error) -> Option<Finished> {
         self.not_before = self.tools.clock.monotonic() + RETRY_AFTER;
-        let job = self.queue.front().cloned()?;
+        let job = self.queue.front()?.job.clone();
         let subject = job.task.to_string();
         match &error {
             restore::Error::StateWithoutOffset { .. } => {
@@ -321,7 +368,7 @@ impl Restorer {
                     self.fetcher = None;
                 }
                 self.view.raise(Condition::TaskFailed, &subject, &format!("its state cannot be restored yet: {error}"));
-                self.queue.rotate_left(1);
+                self.put_behind();
                 None
             }
             restore::Error::Store(_) | restore::Error::Table(_) => {
@@ -331,9 +378,16 @@ impl Restorer {
                 };
                 let message = format!("its state cannot be restored: {error}{help}");
                 self.view.raise(Condition::TaskFailed, &subject, &message);
-                self.queue.rotate_left(1);
+                self.put_behind();
                 None
             }
+        }
+    }
+    /// The others go first.
+    fn put_behind(&mut self) {
+        self.queue.rotate_left(1);
+        if let Some(last) = self.queue.back_mut() {
+            last.extent = Extent::Much;
         }
     }
 }

@@ -361,6 +361,17 @@ impl Restoration {
         progress
     }
 
+    /// Ends at once where nothing has to be read; otherwise `turn` reads.
+    pub fn finish_unread(&mut self) -> Result<Option<Restored>, Error> {
+        if self.stores.iter().any(|store| store.position < store.end) {
+            return Ok(None);
+        }
+        for index in 0..self.stores.len() {
+            self.conclude(index)?;
+        }
+        Ok(Some(self.restored.clone()))
+    }
+
     /// What is still being read, and how far that has come; `None` once everything is.
     pub fn waits_for(&self) -> Option<Awaited> {
         let store = self.stores.iter().find(|store| store.reading != Reading::Finished)?;
@@ -411,7 +422,7 @@ impl Restoration {
     fn start_reading(&mut self, index: usize, fetcher: &mut dyn Fetcher) -> Result<(), Error> {
         let store = &mut self.stores[index];
         if store.position >= store.end {
-            return self.finish(index, fetcher);
+            return self.conclude(index);
         }
         fetcher.assign(slot(index), &store.changelog, store.position)?;
         store.reading = Reading::Assigned;
@@ -552,13 +563,15 @@ impl Restoration {
         Ok(store.write(&self.tools.backend, store.base_written_at)?)
     }
 
-    /// Writes what is left with the position that the store now has.
     fn finish(&mut self, index: usize, fetcher: &mut dyn Fetcher) -> Result<(), Error> {
+        fetcher.unassign(slot(index))?;
+        self.conclude(index)
+    }
+
+    /// Writes what is left with the position that the store now has.
+    fn conclude(&mut self, index: usize) -> Result<(), Error> {
         let now = self.tools.clock.wall_micros();
         let store = &mut self.stores[index];
-        if store.reading == Reading::Assigned {
-            fetcher.unassign(slot(index))?;
-        }
         store.write(&self.tools.backend, now)?;
         store.pending = Run::default();
         store.count();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::clock::SystemClock;
-use crate::ids::{EventTime, Offset, Partition, TaskId};
+use crate::ids::{EventTime, Offset, Partition, StoreId, TaskId};
 use crate::log::memory::faults::{Fault, MarkerDelay, Request, Step};
 use crate::log::memory::{End, MemoryLog};
 use crate::log::{Cleanup, Log, OutgoingRecord, ProducerSettings};
@@ -23,6 +23,7 @@ use crate::runtime::view::{Condition, Owner, Phase, TaskState};
 use crate::runtime::{Instance, Lifetime, Shutdown, run};
 use crate::store::directory::StateDirectory;
 use crate::store::memory::Memory;
+use crate::store::{Backend, StorePartition};
 use plans::{World, at, plan, plan_over, totals};
 
 fn running(instance: &Instance) -> BTreeSet<TaskId> {
@@ -124,6 +125,54 @@ fn a_restoration_that_hears_nothing_says_what_it_waits_for() {
     world.log.release_markers();
     world.turn_until(&mut [&mut instance], |instances| is_ready(instances[0]));
     assert!(!instance.view().holds(Condition::TaskWaiting));
+}
+
+/// A first instance makes the topics, and ends; then changes of the table are in the partition's changelog.
+fn changed_accounts(world: &World, backend: &Arc<Memory>, changes: &[(u32, usize)]) {
+    let (mut first, _) = world.instance_with("a", plan(), backend.clone(), Lifetime::Dynamic);
+    world.turn_until(&mut [&mut first], |instances| is_ready(instances[0]));
+    first.stop();
+    for (partition, count) in changes {
+        for number in 0..*count {
+            let key = format!("{number}");
+            let record =
+                OutgoingRecord { key: Some(key.as_bytes()), value: None, timestamp: EventTime(0), headers: &[] };
+            world.log.append(&"app-accounts-changelog".into(), Partition(*partition), record).unwrap();
+        }
+    }
+}
+
+/// In the order in which they are opened.
+fn opened(world: &World, instance: &mut Instance) -> Vec<TaskId> {
+    let mut order: Vec<TaskId> = Vec::new();
+    world.turn_until(&mut [instance], |instances| {
+        let fresh: Vec<TaskId> = running(instances[0]).into_iter().filter(|task| !order.contains(task)).collect();
+        order.extend(fresh);
+        is_ready(instances[0])
+    });
+    order
+}
+
+#[test]
+fn tasks_without_state_do_not_wait_for_those_that_are_restored() {
+    let world = World::new();
+    changed_accounts(&world, &Arc::new(Memory::new()), &[(0, 20_000), (1, 10), (2, 10), (3, 10)]);
+    let (mut instance, _) = world.instance("b");
+    let order = opened(&world, &mut instance);
+    let stateless = order.iter().take_while(|task| task.sub_topology.0 == 1).count();
+    assert_eq!((stateless, order.len()), (4, 8), "{order:?}");
+}
+
+#[test]
+fn tasks_that_lack_little_are_restored_before_those_that_lack_everything() {
+    let world = World::new();
+    let backend = Arc::new(Memory::new());
+    changed_accounts(&world, &backend, &[(0, 20_000), (1, 10), (2, 10), (3, 10)]);
+    backend.wipe(StorePartition { store: StoreId(0), partition: Partition(0) }).unwrap();
+    let (mut instance, _) = world.instance_with("a", plan(), backend, Lifetime::Dynamic);
+    let order = opened(&world, &mut instance);
+    assert_eq!(order.iter().map(ToString::to_string).next_back().as_deref(), Some("0_0"), "{order:?}");
+    assert_eq!(order.len(), 8);
 }
 
 #[test]
