@@ -114,6 +114,8 @@ fn neighbour(bench: &Bench, application: &Application) -> Neighbour {
         let window = Window::measure(&mut process, application, begins, ends);
         let restored = window.to.restored - window.from.restored;
         assert!(restored >= LEAST_RESTORED && window.took() >= LEAST_WINDOW, "nothing to see in {window:?}");
+        let pace = |windows: &[Window]| per_second(windows, |at| at.passed);
+        eprintln!("restore: others at {:.0}/s alone, {:.0}/s beside it", pace(&alone[beside.len()..]), pace(&[window]));
         beside.push(window);
     }
     process.end();

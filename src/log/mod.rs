@@ -40,8 +40,14 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// One entry per name asked for, in that order; `None` where the topic does not exist.
     fn describe_topics(&self, names: &[TopicName]) -> Result<Vec<Option<TopicDescription>>, Error>;
 
-    /// Creates the topic and returns when it is visible in metadata. `Error::TopicExists` where it is there already.
-    fn create_topic(&self, topic: &NewTopic) -> Result<(), Error>;
+    /// Creates the topics and returns when those that it has made are visible in metadata and can be used. One entry per topic, in that
+    /// order: what is wrong with one does not keep the others from being made. `Error::TopicExists` where it is there already.
+    fn create_topics(&self, topics: &[NewTopic]) -> Result<Vec<Result<(), Error>>, Error>;
+
+    /// [`Log::create_topics`] for one.
+    fn create_topic(&self, topic: &NewTopic) -> Result<(), Error> {
+        self.create_topics(std::slice::from_ref(topic))?.into_iter().collect()
+    }
 
     /// Deleting an absent topic is not an error.
     fn delete_topics(&self, names: &[TopicName]) -> Result<(), Error>;
@@ -56,6 +62,9 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// One entry per partition asked for, in that order. Reads uncommitted ends: `OffsetQuery::End` is the high
     /// watermark, not the last stable offset.
     fn offsets(&self, query: OffsetQuery, partitions: &[TopicPartition]) -> Result<Vec<Offset>, Error>;
+
+    /// Says that this group will be asked about soon: what that takes can be made ready meanwhile. Does not wait.
+    fn expect_group(&self, _group: &str) {}
 
     /// The members of the group now.
     fn describe_group(&self, group: &str) -> Result<GroupDescription, Error>;

@@ -5,10 +5,11 @@
 //! What it is not: it never changes a topic that exists.
 //!
 //! One attempt
-//! 1. Describe source and output topics. Missing output topics are created where asked for.
+//! 1. Describe source and output topics. Of missing output topics, where they are to be created, those that are also read
+//!    are created at once.
 //! 2. Work out the partition counts of internal topics, upstream before downstream.
-//! 3. Describe internal topics, create the missing ones, check the others.
-//! 4. Describe everything again, for the ids of what was made, and learn the facts.
+//! 3. Describe internal topics, check those that exist, create what is missing in one request.
+//! 4. Describe what was made, for its ids, and learn the facts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -105,6 +106,7 @@ pub fn prepare(log: &dyn Log, plan: &Plan, settings: TopicSettings) -> Result<Pr
             obstacles.push(Obstacle::SourceMissing { topic: topic.clone() });
         }
     }
+    let mut missing = Vec::new();
     for topic in outputs.iter().filter(|topic| !known.contains_key(*topic)) {
         if !settings.create_outputs {
             if !sources.contains(topic) {
@@ -113,33 +115,37 @@ pub fn prepare(log: &dyn Log, plan: &Plan, settings: TopicSettings) -> Result<Pr
         } else if let Some(partitions) =
             sources.iter().filter_map(|source| known.get(source)).map(|t| t.partitions).max()
         {
-            create(log, &output_topic(topic, partitions, settings), &mut obstacles)?;
+            missing.push(output_topic(topic, partitions, settings));
         }
     }
+    // Only those that are read too have a say in the partition counts of others; the rest is made together with those.
+    let (read, mut missing): (Vec<NewTopic>, Vec<NewTopic>) =
+        missing.into_iter().partition(|topic| sources.contains(&topic.name));
+    create(log, &read, &mut obstacles)?;
     if !obstacles.is_empty() {
         return Ok(Prepared::Waiting(obstacles));
     }
-    describe(log, sources.iter().chain(&outputs), &mut known)?;
+    describe(log, sources.iter(), &mut known)?;
 
     let counts = match internal_partitions(plan, &known) {
         Ok(counts) => counts,
         Err(obstacle) => return Ok(Prepared::Waiting(vec![obstacle])),
     };
     let needed: Vec<&InternalTopic> = needed_internal_topics(plan, &known);
-    let mut existing = HashMap::new();
-    describe(log, needed.iter().map(|topic| &topic.name), &mut existing)?;
+    describe(log, needed.iter().map(|topic| &topic.name), &mut known)?;
     for topic in &needed {
         let expected = counts.get(&topic.name).copied().unwrap_or(1);
-        match existing.get(&topic.name) {
+        match known.get(&topic.name) {
             Some(found) => check(topic, expected, found, &mut obstacles),
-            None => create(log, &internal_topic(topic, expected, settings), &mut obstacles)?,
+            None => missing.push(internal_topic(topic, expected, settings)),
         }
     }
+    create(log, &missing, &mut obstacles)?;
     if !obstacles.is_empty() {
         return Ok(Prepared::Waiting(obstacles));
     }
 
-    describe(log, needed.iter().map(|topic| &topic.name), &mut known)?;
+    describe(log, outputs.iter().chain(needed.iter().map(|topic| &topic.name)), &mut known)?;
     match Facts::learn(plan, cluster_id, known.into_values()) {
         Ok(facts) => Ok(Prepared::Ready(Box::new(facts))),
         Err(unfit) => Ok(Prepared::Waiting(unfit.into_iter().map(Obstacle::Unfit).collect())),
@@ -218,12 +224,13 @@ fn internal_partitions(
     Ok(counts)
 }
 
+/// Adds those that are not known yet and exist.
 fn describe<'a>(
     log: &dyn Log,
     names: impl Iterator<Item = &'a TopicName>,
     known: &mut HashMap<TopicName, TopicDescription>,
 ) -> Result<(), Error> {
-    let names: Vec<TopicName> = names.cloned().collect();
+    let names: Vec<TopicName> = names.filter(|name| !known.contains_key(*name)).cloned().collect();
     if names.is_empty() {
         return Ok(());
     }
@@ -233,21 +240,23 @@ fn describe<'a>(
     Ok(())
 }
 
-/// Creates a topic. What the log refuses for this topic is an obstacle; that the log is away is an error.
-fn create(log: &dyn Log, topic: &NewTopic, obstacles: &mut Vec<Obstacle>) -> Result<(), Error> {
-    match log.create_topic(topic) {
-        Ok(()) => {
-            tracing::info!(topic = %topic.name, partitions = topic.partitions, "topic created");
-            Ok(())
-        }
-        // Another instance was faster; the next attempt checks what it made.
-        Err(Error::TopicExists { .. }) => Ok(()),
-        Err(error @ (Error::TopicRefused { .. } | Error::NotAuthorised { .. })) => {
-            obstacles.push(Obstacle::NotCreated { topic: topic.name.clone(), reason: error.to_string() });
-            Ok(())
-        }
-        Err(error) => Err(error),
+/// Creates topics, at once. What the log refuses for one of them is an obstacle; that the log is away is an error.
+fn create(log: &dyn Log, topics: &[NewTopic], obstacles: &mut Vec<Obstacle>) -> Result<(), Error> {
+    if topics.is_empty() {
+        return Ok(());
     }
+    for (topic, created) in topics.iter().zip(log.create_topics(topics)?) {
+        match created {
+            Ok(()) => tracing::info!(topic = %topic.name, partitions = topic.partitions, "topic created"),
+            // Another instance was faster; the next attempt checks what it made.
+            Err(Error::TopicExists { .. }) => {}
+            Err(error @ (Error::TopicRefused { .. } | Error::NotAuthorised { .. })) => {
+                obstacles.push(Obstacle::NotCreated { topic: topic.name.clone(), reason: error.to_string() });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn check(topic: &InternalTopic, expected: u32, found: &TopicDescription, obstacles: &mut Vec<Obstacle>) {

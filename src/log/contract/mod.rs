@@ -48,6 +48,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("a_paused_slot_hands_out_nothing", reading::a_paused_slot_hands_out_nothing),
     ("a_fetch_keeps_its_limit", reading::a_fetch_keeps_its_limit),
     ("topics_are_described_as_they_were_made", topics::topics_are_described),
+    ("a_wrong_topic_does_not_keep_others_from_being_made", topics::a_wrong_topic_does_not_keep_others_from_being_made),
     ("a_topic_made_again_has_another_id", topics::a_topic_made_again_has_another_id),
     ("deleted_records_are_out_of_range", topics::deleted_records_are_out_of_range),
 ];

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::scene::{Scene, at, texts};
-use crate::ids::Offset;
-use crate::log::{Cleanup, NewTopic, Next, OffsetQuery, SharedLog};
+use crate::ids::{Offset, TopicName};
+use crate::log::{Cleanup, Error, NewTopic, Next, OffsetQuery, SharedLog};
 
 pub(super) fn topics_are_described(log: SharedLog, prefix: &str) {
     let scene = Scene::new(log, prefix);
@@ -20,6 +20,35 @@ pub(super) fn topics_are_described(log: SharedLog, prefix: &str) {
     assert_eq!((described[2].cleanup, described[2].partitions), (Cleanup::Delete, 2));
     assert_eq!((described[2].max_message_bytes, described[2].delete_retention_ms), (1_048_588, 86_400_000));
     assert_eq!(described.iter().map(|topic| &topic.id).collect::<BTreeSet<_>>().len(), 3);
+}
+
+pub(super) fn a_wrong_topic_does_not_keep_others_from_being_made(log: SharedLog, prefix: &str) {
+    let scene = Scene::new(log, prefix);
+    let new = |name: String, partitions, cleanup| NewTopic {
+        name: TopicName::new(name),
+        partitions,
+        replication: None,
+        cleanup,
+        config: Vec::new(),
+    };
+    let topics = [
+        new(format!("{prefix}.first"), 3, Cleanup::Compact),
+        new(format!("{prefix} a/b"), 1, Cleanup::Delete),
+        new(scene.input.to_string(), 1, Cleanup::Delete),
+        new(format!("{prefix}.last"), 1, Cleanup::Delete),
+    ];
+    let created = scene.log.create_topics(&topics).unwrap();
+    assert_eq!((&created[0], &created[3]), (&Ok(()), &Ok(())));
+    assert_eq!(created[1].as_ref().unwrap_err().next(), Next::Wait);
+    assert_eq!(created[2], Err(Error::TopicExists { topic: scene.input.clone() }));
+    assert_eq!(created.len(), 4);
+    let described = scene.log.describe_topics(&[topics[0].name.clone(), topics[3].name.clone()]).unwrap();
+    let described: Vec<_> =
+        described.into_iter().map(|topic| topic.map(|topic| (topic.partitions, topic.cleanup))).collect();
+    assert_eq!(described, [Some((3, Cleanup::Compact)), Some((1, Cleanup::Delete))], "visible at once");
+    let ends = scene.log.offsets(OffsetQuery::End, &[at(&topics[0].name, 2), at(&topics[3].name, 0)]);
+    assert_eq!(ends, Ok(vec![Offset::ZERO; 2]), "and led");
+    assert_eq!(scene.log.create_topics(&[]), Ok(Vec::new()));
 }
 
 pub(super) fn a_topic_made_again_has_another_id(log: SharedLog, prefix: &str) {

@@ -10,10 +10,10 @@ use super::error::{Subject, leader_is_stale, leaves_doubt, translate};
 use super::native::admin::{self, TopicFacts};
 use super::native::partitions::Entry;
 use super::native::{Client, Code, NativeError, Topic, group};
-use crate::ids::{Offset, TopicName, TopicPartition};
+use crate::ids::{Offset, Partition, TopicName, TopicPartition};
 use crate::limits;
 use crate::log::{
-    Cleanup, CommittedOffset, Error, GroupDescription, GroupMember, NewTopic, OffsetCommit, OffsetQuery,
+    Cleanup, CommittedOffset, Error, GroupDescription, GroupMember, NewTopic, Next, OffsetCommit, OffsetQuery,
     TopicDescription,
 };
 
@@ -94,27 +94,48 @@ impl Admin {
         }
     }
 
-    /// Returns when the topic is visible to describe.
-    pub fn create_topic(&self, topic: &NewTopic) -> Result<(), Error> {
-        let cleanup = match topic.cleanup {
-            Cleanup::Delete => "delete",
-            Cleanup::Compact => "compact",
-            Cleanup::CompactDelete => "compact,delete",
-        };
-        admin::create_topic(&self.client, topic, cleanup, WAIT)
-            .map_err(|error| self.error(&error, Subject::Topic(&topic.name)))?;
-        self.client.forget_problem();
-        let names = [topic.name.clone()];
+    /// Returns when the topics that were made are visible to describe, and their partitions are led.
+    pub fn create_topics(&self, topics: &[NewTopic]) -> Result<Vec<Result<(), Error>>, Error> {
+        let asked: Vec<(&NewTopic, &str)> = topics.iter().map(|topic| (topic, cleanup_policy(topic.cleanup))).collect();
+        let created: Vec<Result<(), Error>> = self
+            .checked(admin::create_topics(&self.client, &asked, WAIT))?
+            .into_iter()
+            .zip(topics)
+            .map(|(result, topic)| result.map_err(|error| self.error(&error, Subject::Topic(&topic.name))))
+            .collect();
+        let made: Vec<&NewTopic> =
+            topics.iter().zip(&created).filter(|(_, created)| created.is_ok()).map(|(topic, _)| topic).collect();
         let mut waited = Duration::ZERO;
-        while self.describe_topics(&names)?.iter().all(Option::is_none) {
+        while let Some(reason) = self.unready(&made)? {
             if waited >= WAIT {
-                let reason = format!("topic `{}` was created and is not visible", topic.name);
                 return Err(Error::TimedOut { reason });
             }
             self.client.poll(POLL_STEP);
             waited += POLL_STEP;
         }
-        Ok(())
+        Ok(created)
+    }
+
+    /// Why topics that were made cannot be used yet: the broker does not show one, or does not lead its partitions.
+    fn unready(&self, made: &[&NewTopic]) -> Result<Option<String>, Error> {
+        let names: Vec<TopicName> = made.iter().map(|topic| topic.name.clone()).collect();
+        let described = self.describe_topics(&names)?;
+        if let Some((unseen, _)) = names.iter().zip(described).find(|(_, described)| described.is_none()) {
+            return Ok(Some(format!("topic `{unseen}` was created and is not visible")));
+        }
+        let partitions: Vec<TopicPartition> = made
+            .iter()
+            .flat_map(|topic| {
+                (0..topic.partitions).map(|number| TopicPartition::new(topic.name.clone(), Partition(number)))
+            })
+            .collect();
+        match self.list_offsets(SPEC_END, &partitions) {
+            Err(error) if error.next() == Next::Retry || matches!(error, Error::TopicMissing { .. }) => {
+                Ok(Some(error.to_string()))
+            }
+            // Whoever reads or writes them finds out.
+            Ok(_) | Err(_) => Ok(None),
+        }
     }
 
     pub fn delete_topics(&self, names: &[TopicName]) -> Result<(), Error> {
@@ -226,7 +247,7 @@ impl Admin {
 }
 
 /// How often a created topic is looked for.
-const POLL_STEP: Duration = Duration::from_millis(20);
+const POLL_STEP: Duration = Duration::from_millis(5);
 
 /// The group's committed offsets, asked by a client of that group: only such a client waits for pending transactional
 /// offsets and survives a coordinator's move (librdkafka 2.12.1's admin request does neither; it dereferences a group
@@ -277,6 +298,14 @@ fn in_order(
 /// Kafka refuses a request that names a partition twice.
 fn distinct(partitions: &[TopicPartition]) -> Vec<TopicPartition> {
     partitions.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect()
+}
+
+fn cleanup_policy(cleanup: Cleanup) -> &'static str {
+    match cleanup {
+        Cleanup::Delete => "delete",
+        Cleanup::Compact => "compact",
+        Cleanup::CompactDelete => "compact,delete",
+    }
 }
 
 fn describe(name: &TopicName, facts: TopicFacts, config: &[(String, String)]) -> TopicDescription {

@@ -159,8 +159,8 @@ impl Log for KafkaLog {
         self.admin.describe_topics(names)
     }
 
-    fn create_topic(&self, topic: &NewTopic) -> Result<(), Error> {
-        self.admin.create_topic(topic)
+    fn create_topics(&self, topics: &[NewTopic]) -> Result<Vec<Result<(), Error>>, Error> {
+        self.admin.create_topics(topics)
     }
 
     fn delete_topics(&self, names: &[TopicName]) -> Result<(), Error> {
@@ -177,6 +177,15 @@ impl Log for KafkaLog {
 
     fn offsets(&self, query: OffsetQuery, partitions: &[TopicPartition]) -> Result<Vec<Offset>, Error> {
         self.admin.offsets(query, partitions)
+    }
+
+    /// Makes the clients that will ask: they connect by themselves.
+    fn expect_group(&self, group: &str) {
+        let made = self.offset_reader(group).and_then(|_reader| admin_of(&self.settings));
+        match made {
+            Ok(admin) => self.group_askers.lock().push(admin),
+            Err(error) => tracing::debug!(reason = %error, "a client is made when it is needed"),
+        }
     }
 
     fn describe_group(&self, group: &str) -> Result<GroupDescription, Error> {
@@ -250,6 +259,9 @@ impl Properties {
         Self { defaults: Vec::new(), user, fixed: Vec::new() }
             .fixed("bootstrap.servers", &settings.brokers)
             .fixed("client.id", client_id)
+            // Doubled with each failure. Half of it is also how long a new client waits between the broker that it was
+            // told and the one that it learns of.
+            .default("reconnect.backoff.ms", "20")
             .default("reconnect.backoff.max.ms", "2000")
             .default("retry.backoff.max.ms", "100")
             .default("retry.backoff.ms", "5")

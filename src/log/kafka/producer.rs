@@ -19,7 +19,7 @@ use rustc_hash::FxHashMap;
 use super::error::{Subject, leaves_doubt, translate};
 use super::membership::Memberships;
 use super::native::produce::{Cell, Producer as NativeProducer, ProducerTopic};
-use super::native::{Code, NativeError};
+use super::native::{Code, NativeError, admin};
 use crate::ids::{Offset, Partition, TopicName, TopicPartition};
 use crate::limits;
 use crate::log::{
@@ -254,9 +254,12 @@ impl KafkaProducer {
 impl Producer for KafkaProducer {
     fn init(&mut self) -> Result<(), Error> {
         let Guarantee::ExactlyOnce(_) = self.guarantee else { return Ok(()) };
-        // Where no broker is connected yet, librdkafka looks for the coordinator again after 500 ms
-        // (`rd_kafka_txn_coord_query`). That there is none shows below, with its reason.
-        self.native.client().cluster_id(CONTACT_WAIT);
+        // A new transactional client may not connect to anything for a second (rd_kafka_brokers_add0 counts the coordinator,
+        // which it does not know yet, as a broker), and looks for the coordinator again after 500 ms where no broker is
+        // connected (`rd_kafka_txn_coord_query`). That there is none shows below, with its reason.
+        if let Err(error) = admin::reach(self.native.client(), CONTACT_WAIT) {
+            tracing::debug!(%error, "no broker is connected yet");
+        }
         let done = self.native.init_transactions(limits::LOG_REQUEST_TIMEOUT);
         done.map_err(|error| self.error(&error, Subject::Cluster))?;
         self.native.client().forget_problem();

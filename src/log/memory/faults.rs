@@ -54,7 +54,7 @@ pub enum Step<'a> {
 pub enum Request {
     ClusterId,
     DescribeTopics,
-    CreateTopic,
+    CreateTopics,
     DeleteTopics,
     DeleteRecords,
     Committed,

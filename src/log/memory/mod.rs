@@ -217,12 +217,16 @@ impl Log for MemoryLog {
         })
     }
 
-    fn create_topic(&self, topic: &NewTopic) -> Result<(), Error> {
-        self.request(Request::CreateTopic, |state, now| {
-            state.topics.create(topic)?;
-            state.groups.topic_changed(&topic.name, now);
+    fn create_topics(&self, topics: &[NewTopic]) -> Result<Vec<Result<(), Error>>, Error> {
+        self.request(Request::CreateTopics, |state, now| {
+            let create = |topic: &NewTopic| {
+                state.topics.create(topic)?;
+                state.groups.topic_changed(&topic.name, now);
+                Ok(())
+            };
+            let created = topics.iter().map(create).collect();
             state.changed();
-            Ok(())
+            Ok(created)
         })
     }
 

@@ -50,6 +50,7 @@ impl Start {
         settings.view.set_identity(identity);
         settings.view.set_backend(Arc::clone(&settings.backend));
         let ownership = Ownership::new(settings.endpoint.clone());
+        settings.log.expect_group(&settings.plan.name);
         Self {
             settings,
             not_before: Duration::ZERO,
@@ -118,6 +119,7 @@ impl Start {
         if !self.make_workers(&facts)? {
             return Ok(None);
         }
+        tracing::debug!(workers = self.workers.len(), "transactions of earlier runs are ended");
         self.settings.view.set_facts(Arc::clone(&facts));
         Ok(Some(Started { facts, ownership: Arc::clone(&self.ownership), workers: std::mem::take(&mut self.workers) }))
     }
@@ -138,6 +140,7 @@ impl Start {
                 view.clear_all(Condition::KafkaUnreachable);
                 view.clear_all(Condition::TopicMissing);
                 view.clear_all(Condition::TopicUnfit);
+                tracing::debug!("the topics are there");
                 Ok(Some(Arc::from(facts)))
             }
             Ok(Prepared::Waiting(obstacles)) => {

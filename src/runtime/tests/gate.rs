@@ -77,8 +77,8 @@ impl Log for GatedLog {
         self.inner.describe_topics(names)
     }
 
-    fn create_topic(&self, topic: &NewTopic) -> Result<(), Error> {
-        self.inner.create_topic(topic)
+    fn create_topics(&self, topics: &[NewTopic]) -> Result<Vec<Result<(), Error>>, Error> {
+        self.inner.create_topics(topics)
     }
 
     fn delete_topics(&self, names: &[TopicName]) -> Result<(), Error> {
@@ -95,6 +95,10 @@ impl Log for GatedLog {
 
     fn offsets(&self, query: OffsetQuery, partitions: &[TopicPartition]) -> Result<Vec<Offset>, Error> {
         self.inner.offsets(query, partitions)
+    }
+
+    fn expect_group(&self, group: &str) {
+        self.inner.expect_group(group);
     }
 
     fn describe_group(&self, group: &str) -> Result<GroupDescription, Error> {

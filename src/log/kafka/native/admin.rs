@@ -141,49 +141,86 @@ pub fn describe_configs(
     }
 }
 
-pub fn create_topic(client: &Arc<Client>, topic: &NewTopic, cleanup: &str, wait: Duration) -> Result<(), NativeError> {
-    let name = c_string(topic.name.as_str())?;
-    let mut config = vec![(c_string("cleanup.policy")?, c_string(cleanup)?)];
-    for (key, value) in &topic.config {
-        config.push((c_string(key)?, c_string(value)?));
-    }
-    let mut error = [0 as c_char; ERROR_TEXT_BYTES];
-    let partitions = c_int::try_from(topic.partitions).unwrap_or(c_int::MAX);
-    let replication = topic.replication.map_or(-1, c_int::from);
-    // SAFETY: strings are alive for the calls that copy them; the new-topic object is ours and freed after the request
-    // has copied it; the rest as in `describe_topics`.
-    unsafe {
-        let new = sys::rd_kafka_NewTopic_new(name.as_ptr(), partitions, replication, error.as_mut_ptr(), error.len());
-        if new.is_null() {
-            return Err(NativeError::new(Code::INVALID_ARG, text(error.as_ptr())));
+/// A topic to be made, as librdkafka wants it.
+struct NewTopicRequest(*mut sys::rd_kafka_NewTopic_t);
+
+impl NewTopicRequest {
+    fn new(topic: &NewTopic, cleanup: &str) -> Result<Self, NativeError> {
+        let name = c_string(topic.name.as_str())?;
+        let mut config = vec![(c_string("cleanup.policy")?, c_string(cleanup)?)];
+        for (key, value) in &topic.config {
+            config.push((c_string(key)?, c_string(value)?));
         }
-        for (key, value) in &config {
-            // Refused only for null arguments.
-            sys::rd_kafka_NewTopic_set_config(new, key.as_ptr(), value.as_ptr());
+        let mut error = [0 as c_char; ERROR_TEXT_BYTES];
+        let partitions = c_int::try_from(topic.partitions).unwrap_or(c_int::MAX);
+        let replication = topic.replication.map_or(-1, c_int::from);
+        // SAFETY: strings are alive for the calls that copy them; the buffer has the stated length.
+        unsafe {
+            let new =
+                sys::rd_kafka_NewTopic_new(name.as_ptr(), partitions, replication, error.as_mut_ptr(), error.len());
+            if new.is_null() {
+                return Err(NativeError::new(Code::INVALID_ARG, text(error.as_ptr())));
+            }
+            for (key, value) in &config {
+                // Refused only for null arguments.
+                sys::rd_kafka_NewTopic_set_config(new, key.as_ptr(), value.as_ptr());
+            }
+            Ok(Self(new))
         }
-        let mut topics = [new];
-        let event = request(
-            client,
-            Operation::RD_KAFKA_ADMIN_OP_CREATETOPICS,
-            wait,
-            |_| Ok(()),
-            |options, queue| {
-                sys::rd_kafka_CreateTopics(client.raw(), topics.as_mut_ptr(), topics.len(), options, queue);
-            },
-        );
-        sys::rd_kafka_NewTopic_destroy(new);
-        let event = event?;
-        let mut count = 0;
-        let answer = sys::rd_kafka_event_CreateTopics_result(event.raw());
-        let list = sys::rd_kafka_CreateTopics_result_topics(answer, &raw mut count);
-        array(list, count).try_for_each(|result| topic_result(result))
     }
+}
+
+impl Drop for NewTopicRequest {
+    fn drop(&mut self) {
+        // SAFETY: ours, and freed once; a request has copied it.
+        unsafe { sys::rd_kafka_NewTopic_destroy(self.0) };
+    }
+}
+
+/// All in one request, each with its `cleanup.policy`. One result per topic, in their order.
+pub fn create_topics(
+    client: &Arc<Client>,
+    topics: &[(&NewTopic, &str)],
+    wait: Duration,
+) -> Result<Vec<Result<(), NativeError>>, NativeError> {
+    let made: Vec<Result<NewTopicRequest, NativeError>> =
+        topics.iter().map(|(topic, cleanup)| NewTopicRequest::new(topic, cleanup)).collect();
+    let mut asked: Vec<_> = made.iter().flatten().map(|new| new.0).collect();
+    let mut answers: Named<()> = if asked.is_empty() {
+        Vec::new()
+    } else {
+        // SAFETY: the new-topic objects live in `made` beyond the call that copies them; the rest as in `describe_topics`.
+        unsafe {
+            let event = request(
+                client,
+                Operation::RD_KAFKA_ADMIN_OP_CREATETOPICS,
+                wait,
+                |_| Ok(()),
+                |options, queue| {
+                    sys::rd_kafka_CreateTopics(client.raw(), asked.as_mut_ptr(), asked.len(), options, queue);
+                },
+            )?;
+            let mut count = 0;
+            let answer = sys::rd_kafka_event_CreateTopics_result(event.raw());
+            let list = sys::rd_kafka_CreateTopics_result_topics(answer, &raw mut count);
+            array(list, count)
+                .map(|result| (text(sys::rd_kafka_topic_result_name(result)), topic_result(result)))
+                .collect()
+        }
+    };
+    let result = |((topic, _), made): (&(&NewTopic, &str), Result<NewTopicRequest, NativeError>)| {
+        made?;
+        let index = answers.iter().position(|(name, _)| name == topic.name.as_str());
+        let missing = || Err(NativeError::from_code(Code::UNKNOWN_TOPIC_OR_PARTITION));
+        index.map_or_else(missing, |index| answers.swap_remove(index).1)
+    };
+    Ok(topics.iter().zip(made).map(result).collect())
 }
 
 /// One result per name, in no particular order.
 pub fn delete_topics(client: &Arc<Client>, names: &[&str], wait: Duration) -> Result<Named<()>, NativeError> {
     let names = names.iter().map(|name| c_string(name)).collect::<Result<Vec<CString>, _>>()?;
-    // SAFETY: as in `create_topic`.
+    // SAFETY: as in `describe_configs`.
     unsafe {
         let mut topics: Vec<_> = names.iter().map(|name| sys::rd_kafka_DeleteTopic_new(name.as_ptr())).collect();
         let event = request(
@@ -217,7 +254,7 @@ pub fn delete_records(
     let list = PartitionList::new(before.iter().map(|(partition, _)| partition), |index| {
         before.get(index).map(|(_, offset)| offset.0)
     })?;
-    // SAFETY: as in `create_topic`.
+    // SAFETY: as in `describe_configs`.
     unsafe {
         let mut records = [sys::rd_kafka_DeleteRecords_new(list.raw())];
         let event = request(
@@ -245,7 +282,7 @@ pub fn list_offsets(
     wait: Duration,
 ) -> Result<Vec<Entry>, NativeError> {
     let list = PartitionList::new(partitions, |_| Some(spec))?;
-    // SAFETY: as in `create_topic`.
+    // SAFETY: as in `describe_configs`.
     unsafe {
         let event = request(
             client,
@@ -303,7 +340,7 @@ pub fn describe_group(client: &Arc<Client>, group: &str, wait: Duration) -> Resu
 
 pub fn delete_group(client: &Arc<Client>, group: &str, wait: Duration) -> Result<(), NativeError> {
     let group = c_string(group)?;
-    // SAFETY: as in `create_topic`.
+    // SAFETY: as in `describe_configs`.
     unsafe {
         let mut groups = [sys::rd_kafka_DeleteGroup_new(group.as_ptr())];
         let event = request(
@@ -325,6 +362,22 @@ pub fn delete_group(client: &Arc<Client>, group: &str, wait: Duration) -> Result
             None => Ok(()),
         })
     }
+}
+
+/// Returns when the client is connected to a broker that it has learnt of, and has had an answer from it. The address that
+/// the client was given does not count: librdkafka drops it for the broker that it turns out to be.
+pub fn reach(client: &Arc<Client>, wait: Duration) -> Result<(), NativeError> {
+    // SAFETY: as in `describe_topics`; of the answer only its arrival is of interest.
+    let answered = unsafe {
+        request(
+            client,
+            Operation::RD_KAFKA_ADMIN_OP_DESCRIBECLUSTER,
+            wait,
+            |_| Ok(()),
+            |options, queue| sys::rd_kafka_DescribeCluster(client.raw(), options, queue),
+        )
+    };
+    answered.map(|_event| ())
 }
 
 /// Submits a request and waits for its event, which carries no request-level error.

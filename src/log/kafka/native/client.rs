@@ -343,7 +343,7 @@ impl Drop for Config {
 }
 
 /// How long one look for the cluster's id lasts.
-const CLUSTER_ID_STEP: Duration = Duration::from_millis(50);
+const CLUSTER_ID_STEP: Duration = Duration::from_millis(5);
 /// The library's own lines can be asked for, and are silent otherwise: `telemetry::logging`.
 const LOG_TARGET: &str = "librdkafka";
 

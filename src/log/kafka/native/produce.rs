@@ -150,7 +150,7 @@ impl Producer {
         Ok(Self { held, courier: None })
     }
 
-    pub fn client(&self) -> &Client {
+    pub fn client(&self) -> &Arc<Client> {
         &self.held.client
     }
 
