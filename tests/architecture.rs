@@ -39,7 +39,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rdkafka", &["log/kafka"]),
     ("rdkafka_sys", &["log/kafka"]),
     ("rocksdb", &["store/rocksdb"]),
-    ("hashbrown", &["store/cache"]),
+    ("hashbrown", &["store/cache", "store/packed"]),
     ("sqlparser", &["expression"]),
     ("saphyr_parser", &["topology"]),
     ("axum", &["http"]),

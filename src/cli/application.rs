@@ -102,7 +102,8 @@ pub fn instance(
     })
 }
 
-fn budget(plan: &Plan, settings: &Settings) -> Result<MemoryBudget, Failure> {
+/// How `--memory` is shared out.
+pub fn budget(plan: &Plan, settings: &Settings) -> Result<MemoryBudget, Failure> {
     let on_disk = plan.stores.iter().any(|store| store.backend == BackendKind::RocksDb);
     let on_disk = if on_disk { StateOnDisk::RocksDb } else { StateOnDisk::None };
     let total = settings.memory.unwrap_or_else(|| default_memory(container_limit()));

@@ -57,7 +57,7 @@ impl Offsets {
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let settings = arguments.settings.resolve()?;
     let plan = load(&arguments.file)?.plan;
-    let log = connect(&settings)?;
+    let log = connect(&settings, None)?;
     if let Some(offsets) = arguments.offsets {
         return reposition(&log, &plan, offsets.edge(), arguments);
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Exit;
-use super::application::{endpoint, instance, listen, serve, start_logging};
+use super::application::{budget, endpoint, instance, listen, serve, start_logging};
 use super::output::Failure;
 use super::settings::SettingsFlags;
 use super::stop::Stop;
@@ -13,6 +13,7 @@ use crate::clock::SystemClock;
 use crate::log::kafka::{KafkaLog, KafkaSettings};
 use crate::runtime::instance::{self, Shutdown};
 use crate::settings::Settings;
+use crate::store::budget::MemoryBudget;
 use crate::topology::Plan;
 
 /// Run a topology on Kafka
@@ -28,7 +29,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let settings = arguments.settings.resolve()?;
     let plan = Arc::new(load(&arguments.file)?.plan);
     start_logging(&settings)?;
-    let log = Arc::new(connect(&settings)?);
+    let log = Arc::new(connect(&settings, Some(&budget(&plan, &settings)?))?);
     let stop = Stop::on_signals()?;
     let listening = listen(&settings.http)?;
     let endpoint = endpoint(&settings, listening.address());
@@ -67,9 +68,13 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 }
 
 /// The client of the cluster. Nothing is sent yet; the only mistake that shows is a wrong property.
-pub fn connect(settings: &Settings) -> Result<KafkaLog, Failure> {
+pub fn connect(settings: &Settings, budget: Option<&MemoryBudget>) -> Result<KafkaLog, Failure> {
     let brokers = settings.require_brokers().map_err(|error| Failure::new(&error))?;
     let mut kafka = KafkaSettings::new(brokers);
+    if let Some(budget) = budget {
+        let queue = usize::try_from(budget.fetch_client_queue()).unwrap_or(usize::MAX);
+        kafka.fetch_queue_bytes = kafka.fetch_queue_bytes.min(queue);
+    }
     kafka.properties = settings.kafka.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
     KafkaLog::new(kafka)
         .map_err(|error| Failure::new(error).help("see --kafka, SIDESTREAM_KAFKA_* and `kafka:` in sidestream.yaml"))

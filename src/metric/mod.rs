@@ -130,6 +130,12 @@ pub const STATE_READS_MISSED: Metric = counter(
     &["store"],
     "Rows looked up that were not in the row cache and came from the backend.",
 );
+pub const STATE_READS_AHEAD: Metric = counter(
+    "sidestream.state.reads.ahead",
+    "{row}",
+    &["store"],
+    "Of the rows that came from the backend, those that were read many at once, ahead of the records that need them.",
+);
 pub const STATE_ROWS_WRITTEN: Metric =
     counter("sidestream.state.rows.written", "{row}", &["store"], "Rows written or deleted by commits.");
 pub const STATE_ROWS_EXPIRED: Metric = counter(
@@ -200,6 +206,7 @@ pub const ALL: &[Metric] = &[
     PRODUCERS_RECREATED,
     STATE_READS,
     STATE_READS_MISSED,
+    STATE_READS_AHEAD,
     STATE_ROWS_WRITTEN,
     STATE_ROWS_EXPIRED,
     STATE_MEMORY,

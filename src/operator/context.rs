@@ -126,11 +126,19 @@ pub struct Stores {
 
 #[derive(Debug)]
 pub enum OpenStore {
-    Table(Table),
-    List(ListTable),
+    Table(Box<Table>),
+    List(Box<ListTable>),
 }
 
 impl Stores {
+    /// The key-value and window stores.
+    pub fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.open.iter().filter_map(|store| match store {
+            Some(OpenStore::Table(table)) => Some(&**table),
+            _ => None,
+        })
+    }
+
     /// A key-value or window store of this task.
     #[expect(clippy::panic, reason = "the planner gives every operator a store of its own sub-topology")]
     pub fn table(&mut self, id: StoreId) -> &mut Table {

@@ -10,6 +10,7 @@
 //! - Nothing leaves but through the [`Outbox`].
 
 pub mod aggregate;
+pub mod ahead;
 pub mod context;
 pub mod join;
 pub mod materialize;

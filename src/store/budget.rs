@@ -3,7 +3,7 @@
 //! ```text
 //! part             with RocksDB   without   most per worker   what it holds
 //! RocksDB                  35 %         -                 -   block cache, with the write buffers booked in it
-//! row caches               30 %      50 %                 -   decoded rows, clean and dirty
+//! row caches               30 %      50 %                 -   rows: in use, changed, and packed
 //! producer queues          15 %      20 %            64 MiB   records not yet acknowledged
 //! fetch queues             15 %      20 %            64 MiB   fetched records not yet taken
 //! spare                     5 %      10 %                 -   HTTP, logs, what nobody counts
@@ -83,6 +83,12 @@ impl MemoryBudget {
             producer_queue_per_worker: queue_per_worker,
             fetch_queue_per_worker: queue_per_worker,
         })
+    }
+
+    /// What a fetching client may hold of records' bytes: half of a worker's fetch queue. What the client keeps beside every
+    /// record, and what restorations fetch, takes the rest and more where records are small.
+    pub fn fetch_client_queue(&self) -> u64 {
+        self.fetch_queue_per_worker / 2
     }
 
     /// What all parts come to; below the total given by the spare.

@@ -19,7 +19,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::packed::Packed;
 use super::row::RowCodec;
-use super::{Direction, Error, KeyRange, LookUps, SharedBackend, StorePartition};
+use super::{Direction, Error, KeyRange, LookUps, Run, SharedBackend, StorePartition};
 use crate::ids::EventTime;
 use crate::probe::{self, Rule};
 use crate::row::Row;
@@ -27,6 +27,9 @@ use crate::value::Value;
 
 /// How far the eviction hand moves for one new entry; the rest is done when a commit has made dirty entries clean.
 const EVICTION_STEPS: usize = 32;
+
+/// Rows that are read at once; what they are read from is held meanwhile, a block for each at worst.
+const READ_TOGETHER: usize = 128;
 
 /// Decoded rows have so small a part of the budget before they are packed; dirty ones may need more of it. Few of them stay
 /// in the processor's caches, and a row is packed and unpacked faster than one far away is read (docs/benchmarks.md).
@@ -51,19 +54,46 @@ pub struct Dirty<'a> {
     pub after: Option<&'a Stored>,
 }
 
+/// How much reading the latest look-ups took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent {
+    asked: u32,
+    /// Rows that were there but in the backend only, whether read one by one or ahead.
+    read: u32,
+    is_worth_it: bool,
+}
+
+impl Recent {
+    /// So many look-ups are judged together.
+    const COUNT: u32 = 1024;
+
+    fn asked(&mut self) {
+        self.asked += 1;
+        if self.asked == Self::COUNT {
+            *self = Self { is_worth_it: self.read > Self::COUNT / 8, ..Self::default() };
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     key: Box<[u8]>,
     current: Option<Stored>,
-    /// The image at the last commit; only meaningful while `dirty`.
+    /// The image at the last commit; only meaningful while dirty.
     before: Option<Stored>,
-    dirty: bool,
-    /// Erased without having been read: there is a committed row, which `before` does not have.
-    unread: bool,
+    state: State,
     /// Second chance for the eviction hand.
     referenced: bool,
-    vacant: bool,
     bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Vacant,
+    Clean,
+    Dirty,
+    /// Dirty: deleted without having been read. There is a committed row, which `before` does not have.
+    Erased,
 }
 
 /// The cache of one store partition.
@@ -88,6 +118,7 @@ pub struct Table {
     /// A row on its way there.
     scratch: Vec<u8>,
     look_ups: LookUps,
+    recent: Recent,
     /// Where `expired` goes on.
     sweep_from: Vec<u8>,
 }
@@ -150,6 +181,7 @@ impl Table {
             packed,
             scratch: Vec::new(),
             look_ups: LookUps::default(),
+            recent: Recent::default(),
             sweep_from: Vec::new(),
         }
     }
@@ -161,12 +193,13 @@ impl Table {
     /// The entry of a key, read from the backend where it is not cached.
     pub fn entry(&mut self, key: &[u8]) -> Result<EntryId, Error> {
         self.look_ups.all += 1;
+        self.recent.asked();
         let hash = self.hasher.hash_one(key);
         if let Some(&id) = self.index.find(hash, |&id| &*self.entries[id].key == key) {
             self.entries[id].referenced = true;
-            if self.entries[id].unread {
+            if self.entries[id].state == State::Erased {
                 self.entries[id].before = self.read(key)?;
-                self.entries[id].unread = false;
+                self.entries[id].state = State::Dirty;
             }
             return Ok(EntryId(id));
         }
@@ -184,7 +217,44 @@ impl Table {
         self.look_ups.missed += 1;
         let (codec, mut found) = (&self.codec, None);
         self.backend.get(self.at, key, &mut |value| found = value.map(|bytes| decode(codec, bytes)))?;
+        self.recent.read += u32::from(found.is_some());
         found.transpose()
+    }
+
+    /// Whether so many look-ups had to read a row that `read_ahead` is worth what it takes to know their keys.
+    pub fn wants_to_read_ahead(&self) -> bool {
+        self.recent.is_worth_it && self.packed.fits(self.budget_bytes - self.decoded_bytes)
+    }
+
+    /// Reads rows that are about to be looked up, many at once: what is not cached of these keys, whose values are ignored.
+    pub fn read_ahead(&mut self, keys: &mut Run) -> Result<(), Error> {
+        let mut wanted = Vec::with_capacity(keys.len());
+        for (key, _) in keys.sorted() {
+            let hash = self.hasher.hash_one(key);
+            let is_decoded = self.index.find(hash, |&id| &*self.entries[id].key == key).is_some();
+            if !is_decoded && !self.packed.contains(hash, key) {
+                wanted.push(key);
+            }
+        }
+        self.look_ups.missed += wanted.len() as u64;
+        self.look_ups.ahead += wanted.len() as u64;
+        let mut absent: Vec<&[u8]> = Vec::new();
+        for keys in wanted.chunks(READ_TOGETHER) {
+            let (packed, hasher, read) = (&mut self.packed, &self.hasher, &mut self.recent.read);
+            let packed_bytes = self.budget_bytes - self.bytes.clamp(self.decoded_bytes, self.budget_bytes);
+            self.backend.multi_get(self.at, keys, &mut |index, value| match value {
+                Some(value) => {
+                    packed.put(hasher.hash_one(keys[index]), keys[index], value, packed_bytes);
+                    *read += 1;
+                }
+                None => absent.push(keys[index]),
+            })?;
+        }
+        for key in absent {
+            self.evict(EVICTION_STEPS);
+            self.insert(self.hasher.hash_one(key), key, None);
+        }
+        Ok(())
     }
 
     /// The row of a key.
@@ -231,7 +301,7 @@ impl Table {
         // Read or not, the packed row is gone.
         self.packed.take(hash, key, |_| ());
         let id = self.insert(hash, key, None);
-        (self.entries[id].dirty, self.entries[id].unread) = (true, true);
+        self.entries[id].state = State::Erased;
         self.dirty.push(id);
         Ok(())
     }
@@ -289,7 +359,7 @@ impl Table {
                     write(&entry.key, Some(&buffer))?;
                 }
                 (None, Some(_)) => write(&entry.key, None)?,
-                (None, None) if entry.unread => write(&entry.key, None)?,
+                (None, None) if entry.state == State::Erased => write(&entry.key, None)?,
                 (None, None) => {}
             }
         }
@@ -300,8 +370,7 @@ impl Table {
     pub fn committed(&mut self) {
         for id in std::mem::take(&mut self.dirty) {
             let entry = &mut self.entries[id];
-            (entry.dirty, entry.unread) = (false, false);
-            entry.before = None;
+            (entry.state, entry.before) = (State::Clean, None);
             let bytes = entry_bytes(&entry.key, entry.current.as_ref());
             self.bytes = self.bytes - entry.bytes + bytes;
             entry.bytes = bytes;
@@ -315,9 +384,9 @@ impl Table {
         for id in std::mem::take(&mut self.dirty) {
             let entry = &mut self.entries[id];
             entry.current = entry.before.take();
-            entry.dirty = false;
-            if entry.unread {
-                self.remove(id);
+            match std::mem::replace(&mut entry.state, State::Clean) {
+                State::Erased => self.remove(id),
+                State::Vacant | State::Clean | State::Dirty => {}
             }
         }
         self.forget_order();
@@ -380,16 +449,7 @@ impl Table {
     fn insert(&mut self, hash: u64, key: &[u8], current: Option<Stored>) -> usize {
         let bytes = entry_bytes(key, current.as_ref());
         self.bytes += bytes;
-        let entry = Entry {
-            key: Box::from(key),
-            current,
-            before: None,
-            dirty: false,
-            unread: false,
-            referenced: true,
-            vacant: false,
-            bytes,
-        };
+        let entry = Entry { key: Box::from(key), current, before: None, state: State::Clean, referenced: true, bytes };
         let id = match self.vacant.pop() {
             Some(id) => {
                 self.entries[id] = entry;
@@ -407,10 +467,10 @@ impl Table {
 
     fn mark_dirty(&mut self, id: EntryId) {
         let entry = &mut self.entries[id.0];
-        if entry.dirty {
+        if entry.state != State::Clean {
             return;
         }
-        entry.dirty = true;
+        entry.state = State::Dirty;
         entry.before.clone_from(&entry.current);
         self.dirty.push(id.0);
     }
@@ -426,7 +486,7 @@ impl Table {
             steps -= 1;
             self.hand = (self.hand + 1) % self.entries.len();
             let entry = &mut self.entries[self.hand];
-            if entry.vacant || entry.dirty {
+            if entry.state != State::Clean {
                 continue;
             }
             if entry.referenced {
@@ -453,7 +513,7 @@ impl Table {
         }
         let entry = &mut self.entries[id];
         self.bytes -= entry.bytes;
-        (entry.vacant, entry.unread, entry.bytes) = (true, false, 0);
+        (entry.state, entry.bytes) = (State::Vacant, 0);
         (entry.key, entry.current) = (Box::default(), None);
         self.vacant.push(id);
     }
@@ -491,200 +551,4 @@ pub fn row_bytes(row: &[Value]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::ids::{Partition, StoreId};
-    use crate::schema::{Column, Schema, Type};
-    use crate::store::memory::Memory;
-    use crate::store::{Run, WriteBatch};
-
-    const AT: StorePartition = StorePartition { store: StoreId(0), partition: Partition(0) };
-
-    /// Some hundred decoded rows, and as many packed ones as there can be.
-    const LEAST_TO_PACK: usize = 90_000;
-
-    #[derive(Clone, Debug)]
-    enum Operation {
-        Put(u8, i64),
-        Delete(u8),
-        Erase(u8),
-        Get(u8),
-        Keys(u8, u8),
-        Commit,
-        Rollback,
-    }
-
-    fn operation() -> impl Strategy<Value = Operation> {
-        prop_oneof![
-            4 => (any::<u8>(), any::<i64>()).prop_map(|(key, value)| Operation::Put(key, value)),
-            2 => any::<u8>().prop_map(Operation::Delete),
-            2 => any::<u8>().prop_map(Operation::Erase),
-            3 => any::<u8>().prop_map(Operation::Get),
-            2 => any::<(u8, u8)>().prop_map(|(from, to)| Operation::Keys(from, to)),
-            1 => Just(Operation::Commit),
-            1 => Just(Operation::Rollback),
-        ]
-    }
-
-    impl Table {
-        fn is_unread(&self, number: usize) -> bool {
-            self.entries[self.dirty[number]].unread
-        }
-    }
-
-    fn table(backend: &SharedBackend, budget_bytes: usize) -> Table {
-        let schema = Schema::new([Column::new("value", Type::Bigint, false)]);
-        Table::new(AT, backend.clone(), RowCodec::only(1, schema), Access::ByKeyAndRange, budget_bytes)
-    }
-
-    fn commit(table: &mut Table, backend: &SharedBackend) {
-        let mut run = Run::default();
-        table
-            .stage(|key, value| {
-                run.push(key, value);
-                Ok::<(), Error>(())
-            })
-            .unwrap();
-        backend.write(WriteBatch { rows: vec![(AT, run)], ..WriteBatch::default() }).unwrap();
-        table.committed();
-    }
-
-    fn value(stored: Option<&Stored>) -> Option<i64> {
-        stored.map(|stored| match stored.row[..] {
-            [Value::Bigint(value)] => value,
-            ref other => panic!("{other:?}"),
-        })
-    }
-
-    proptest! {
-        /// Whatever is evicted, committed or rolled back in between, reads see what a plain map would.
-        #[test]
-        fn the_cache_reads_like_a_map_with_commits_and_rollbacks(
-            operations in proptest::collection::vec(operation(), 1..1_000),
-            budget_bytes in prop_oneof![Just(0_usize), Just(800), Just(LEAST_TO_PACK), Just(1 << 20)],
-        ) {
-            let backend: SharedBackend = Arc::new(Memory::new());
-            let mut table = table(&backend, budget_bytes);
-            let (mut committed, mut current) = (BTreeMap::new(), BTreeMap::new());
-            for operation in operations {
-                match operation {
-                    Operation::Put(key, value) => {
-                        let id = table.entry(&[key]).unwrap();
-                        table.put(id, Stored { row: vec![Value::Bigint(value)], time: EventTime(value) });
-                        current.insert(key, value);
-                    }
-                    Operation::Delete(key) => {
-                        let id = table.entry(&[key]).unwrap();
-                        table.delete(id);
-                        current.remove(&key);
-                    }
-                    Operation::Erase(key) => {
-                        if current.remove(&key).is_some() {
-                            table.erase(&[key]).unwrap();
-                        }
-                    }
-                    Operation::Get(key) => {
-                        prop_assert_eq!(value(table.get(&[key]).unwrap()), current.get(&key).copied());
-                    }
-                    Operation::Keys(from, to) => {
-                        let (from, to) = (from.min(to), from.max(to));
-                        let range = KeyRange { from: &[from], to: Some(&[to]) };
-                        let keys: Vec<u8> =
-                            table.keys(range, usize::MAX).unwrap().iter().map(|key| key[0]).collect();
-                        let expected: Vec<u8> = current.range(from..to).map(|(key, _)| *key).collect();
-                        prop_assert_eq!(keys, expected);
-                    }
-                    Operation::Commit => {
-                        for number in 0..table.dirty_len() {
-                            let dirty = table.dirty(number);
-                            let key = dirty.key[0];
-                            if !table.is_unread(number) {
-                                prop_assert_eq!(value(dirty.before), committed.get(&key).copied());
-                            }
-                            prop_assert_eq!(value(dirty.after), current.get(&key).copied());
-                        }
-                        commit(&mut table, &backend);
-                        committed.clone_from(&current);
-                    }
-                    Operation::Rollback => {
-                        table.rollback();
-                        current.clone_from(&committed);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn clean_rows_are_evicted_down_to_the_budget_and_dirty_ones_never() {
-        let backend: SharedBackend = Arc::new(Memory::new());
-        let mut table = table(&backend, 2_000);
-        for key in 0..200_u8 {
-            let id = table.entry(&[key]).unwrap();
-            table.put(id, Stored { row: vec![Value::Bigint(i64::from(key))], time: EventTime(0) });
-        }
-        assert_eq!(table.dirty_len(), 200);
-        commit(&mut table, &backend);
-        assert!(table.bytes <= 2_000, "{} bytes", table.bytes);
-        for key in 0..200_u8 {
-            assert_eq!(value(table.get(&[key]).unwrap()), Some(i64::from(key)));
-        }
-        assert!(table.look_ups.missed > 150, "{:?}", table.look_ups);
-    }
-
-    #[test]
-    fn rows_that_left_the_decoded_part_come_back_without_asking_the_backend() {
-        let backend: SharedBackend = Arc::new(Memory::new());
-        let mut table = table(&backend, LEAST_TO_PACK);
-        for key in 0..1_000_u16 {
-            let id = table.entry(&key.to_be_bytes()).unwrap();
-            table.put(id, Stored { row: vec![Value::Bigint(i64::from(key))], time: EventTime(3) });
-            if key % 100 == 99 {
-                commit(&mut table, &backend);
-            }
-        }
-        assert_eq!(table.look_ups.missed, 1_000);
-        assert!(table.bytes < LEAST_TO_PACK / 3, "{} decoded bytes", table.bytes);
-        for key in 0..1_000_u16 {
-            let expected = Stored { row: vec![Value::Bigint(i64::from(key))], time: EventTime(3) };
-            assert_eq!(table.get(&key.to_be_bytes()).unwrap(), Some(&expected));
-        }
-        assert_eq!(table.look_ups.missed, 1_000);
-        // What is deleted does not come back either.
-        for key in 0..1_000_u16 {
-            let id = table.entry(&key.to_be_bytes()).unwrap();
-            table.delete(id);
-        }
-        commit(&mut table, &backend);
-        assert_eq!(table.get(&7_u16.to_be_bytes()).unwrap(), None);
-    }
-
-    #[test]
-    fn a_row_is_erased_without_being_read() {
-        let backend: SharedBackend = Arc::new(Memory::new());
-        let mut first = table(&backend, 0);
-        for key in [b"a", b"b", b"c"] {
-            let id = first.entry(key).unwrap();
-            first.put(id, Stored { row: vec![Value::Bigint(1)], time: EventTime(3) });
-        }
-        commit(&mut first, &backend);
-        let mut table = table(&backend, 0);
-        table.erase(b"a").unwrap();
-        table.erase(b"b").unwrap();
-        assert_eq!(table.look_ups, LookUps::default());
-        // One that is asked for after all is as if it had been read first.
-        assert_eq!(table.get(b"b").unwrap(), None);
-        assert_eq!(value(table.dirty(1).before), Some(1));
-        table.rollback();
-        assert_eq!(value(table.get(b"a").unwrap()), Some(1));
-        table.erase(b"c").unwrap();
-        commit(&mut table, &backend);
-        let range = KeyRange { from: b"", to: None };
-        assert_eq!(table.keys(range, 9).unwrap(), [Box::from(*b"a"), Box::from(*b"b")] as [Box<[u8]>; 2]);
-    }
-}
+mod tests;

@@ -178,6 +178,8 @@ pub struct LookUps {
     pub all: u64,
     /// Those that a cache did not have.
     pub missed: u64,
+    /// Those of them that were read before they were asked for, many at once.
+    pub ahead: u64,
 }
 
 /// How far background work is behind.

@@ -114,6 +114,11 @@ impl Packed {
         budget_bytes >= FEWEST_CHUNKS * self.chunk_bytes
     }
 
+    /// Whether it has a row of that key.
+    pub(super) fn contains(&self, hash: u64, key: &[u8]) -> bool {
+        self.index.find(hash, |&slot| parts(&self.chunks, &self.classes, slot).0 == key).is_some()
+    }
+
     /// Takes a row out: `read` sees its bytes. `hash` is that of the key, here and below.
     pub(super) fn take<R>(&mut self, hash: u64, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Option<R> {
         let (chunks, classes) = (&self.chunks, &self.classes);
@@ -126,7 +131,7 @@ impl Packed {
 
     /// Takes a row in, whose key it does not hold, if that can be within `budget_bytes`.
     pub(super) fn put(&mut self, hash: u64, key: &[u8], value: &[u8], budget_bytes: usize) {
-        debug_assert!(self.index.find(hash, |&slot| parts(&self.chunks, &self.classes, slot).0 == key).is_none());
+        debug_assert!(!self.contains(hash, key), "a row that is in use is not packed");
         let (Ok(key_length), Ok(value_length)) = (u16::try_from(key.len()), u16::try_from(value.len())) else { return };
         let length = HEADER + key.len() + value.len();
         let class = self.classes.partition_point(|class| class.slot_bytes < length);
@@ -314,7 +319,7 @@ mod tests {
                     Operation::Put(key, length) => {
                         let bytes = key.to_be_bytes();
                         take(&mut packed, &bytes);
-                        let value = vec![number as u8; length];
+                        let value = vec![number.to_le_bytes()[0]; length];
                         put(&mut packed, &bytes, &value, budget_bytes);
                         model.insert(key, value);
                     }

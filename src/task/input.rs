@@ -14,7 +14,7 @@ use crate::log::Record;
 use crate::probe::{self, Mark, Rule};
 use crate::row::Origin;
 use crate::schema::Schema;
-use crate::topology::plan::{ReaderKind, SourcePlan};
+use crate::topology::plan::SourcePlan;
 
 /// See the module.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Input {
     /// When a record last arrived, on the monotonic clock.
     last_arrival: Duration,
     pub readers: Vec<RowReader>,
+    /// The next offset that has not been looked at ahead.
+    ahead: Offset,
     /// The first of the queue, decoded.
     head: Option<EventTime>,
     pub origin: Origin,
@@ -41,11 +43,29 @@ pub struct Input {
     bootstrap_end: Option<Offset>,
 }
 
+/// Fewer records are not worth a look ahead.
+const FEWEST_AHEAD: usize = 32;
+
 /// What must be known of each record beside its rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     pub key: bool,
     pub headers: bool,
+}
+
+impl Needs {
+    /// The pseudo-columns of a record.
+    fn of(self, record: &Record, fetched_at: i64, origin: &mut Origin) {
+        origin.offset = record.offset;
+        origin.time = record.timestamp;
+        origin.fetched_at = fetched_at;
+        keep(&mut origin.key, if self.key { record.key() } else { None });
+        origin.headers = None;
+        if self.headers {
+            let headers = record.headers();
+            origin.headers = (!headers.is_empty()).then(|| Arc::from(headers));
+        }
+    }
 }
 
 /// What an input can do next.
@@ -80,6 +100,7 @@ impl Input {
             end: None,
             last_arrival: now,
             readers: plan.readers.iter().map(|reader| RowReader::new(reader, earlier.to_vec())).collect(),
+            ahead: position,
             head: None,
             origin: no_origin(&plan.topic, partition),
             needs: Needs { key: needs.key || any_key, headers: needs.headers || any_headers },
@@ -170,25 +191,32 @@ impl Input {
         let Some(record) = self.queue.front() else {
             return if self.is_at_end() { Ready::AtEnd } else { Ready::Unknown };
         };
-        let origin = &mut self.origin;
-        origin.offset = record.offset;
-        origin.time = record.timestamp;
-        origin.fetched_at = fetched_at;
-        keep(&mut origin.key, if self.needs.key { record.key() } else { None });
-        origin.headers = None;
-        if self.needs.headers {
-            let headers = record.headers();
-            origin.headers = (!headers.is_empty()).then(|| Arc::from(headers));
-        }
+        self.needs.of(record, fetched_at, &mut self.origin);
         let mut least: Option<EventTime> = None;
         for reader in &mut self.readers {
-            origin.tombstone = record.value().is_none() && matches!(reader.kind(), ReaderKind::Stream);
-            let time = reader.read(record, origin);
+            let time = reader.read(record, &mut self.origin);
             least = Some(least.map_or(time, |least| least.min(time)));
         }
         let time = least.unwrap_or(record.timestamp);
         self.head = Some(time);
         Ready::Record(time)
+    }
+
+    /// Decodes records of the queue, at most so many, that have not been looked at ahead, once all that have are processed.
+    pub fn look_ahead(&mut self, most: usize, fetched_at: i64, mut visit: impl FnMut(&RowReader, &Origin)) {
+        if self.position < self.ahead || self.queue.len() < FEWEST_AHEAD {
+            return;
+        }
+        // The readers are needed: what they hold of the first record is decoded again.
+        self.head = None;
+        for record in self.queue.iter().take(most) {
+            self.needs.of(record, fetched_at, &mut self.origin);
+            for reader in &mut self.readers {
+                reader.read(record, &mut self.origin);
+                visit(reader, &self.origin);
+            }
+            self.ahead = record.offset.next();
+        }
     }
 
     /// Takes the decoded record off the queue. Its rows stay in the readers until the next `look`.
@@ -208,6 +236,7 @@ impl Input {
         self.head = None;
         self.position = to;
         self.expected = to;
+        self.ahead = to;
         self.end = None;
         self.bootstrap = self.bootstrap_end.filter(|end| to < *end);
     }

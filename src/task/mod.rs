@@ -36,6 +36,7 @@ use crate::clock::SharedClock;
 use crate::ids::{EventTime, Offset, StoreId, TaskId, TopicPartition};
 use crate::log::Record;
 use crate::metric::{self, Counter, Counters};
+use crate::operator::ahead::Keys;
 use crate::operator::context::{OpenStore, RowPool, Stores};
 use crate::operator::state::{KeyBuffer, NodeState};
 use crate::probe::{self, Rule};
@@ -115,6 +116,8 @@ pub struct Task {
     swept_at: EventTime,
     empty_origin: Origin,
     rows: RowPool,
+    /// What the records that wait will look up, while stores want to read ahead.
+    ahead: Keys,
     /// For the keys of tables over source topics.
     table_key: KeyBuffer,
     /// How many rows of each store the next commit writes.
@@ -234,6 +237,7 @@ impl Task {
             waiting_since: None,
             empty_origin,
             rows: RowPool::default(),
+            ahead: Keys::default(),
             table_key: KeyBuffer::default(),
             // The offsets of all inputs are committed when a task opens (EXACTLY-ONCE rule 6).
             dirty: true,
@@ -339,9 +343,9 @@ fn open_stores(
         let (codec, layout) = layout::codec(store_plan, &changelog.topic_id, &sub.nodes, meta)?;
         layouts.extend(layout);
         let open = if store_plan.kind == StoreKind::List {
-            OpenStore::List(ListTable::new(at, backend.clone(), codec, share))
+            OpenStore::List(Box::new(ListTable::new(at, backend.clone(), codec, share)))
         } else {
-            OpenStore::Table(Table::new(at, backend.clone(), codec, access, share))
+            OpenStore::Table(Box::new(Table::new(at, backend.clone(), codec, access, share)))
         };
         stores.open[store.index()] = Some(open);
     }

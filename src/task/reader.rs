@@ -104,7 +104,8 @@ impl RowReader {
     }
 
     /// Reads a record; afterwards `outcome`, `row`, `time` and `progress` are its. Returns its event time.
-    pub fn read(&mut self, record: &Record, origin: &Origin) -> EventTime {
+    pub fn read(&mut self, record: &Record, origin: &mut Origin) -> EventTime {
+        origin.tombstone = record.value().is_none() && matches!(self.plan.kind, ReaderKind::Stream);
         self.time = record.timestamp;
         self.progress = None;
         self.outcome = match self.plan.encoding {

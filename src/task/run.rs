@@ -10,6 +10,7 @@ use super::{Task, TaskInput};
 use crate::ids::{EventTime, Offset, StoreId, TopicPartition};
 use crate::log::{OffsetCommit, OutgoingRecord, Record};
 use crate::metric;
+use crate::operator::ahead::Ahead;
 use crate::operator::context::{Context, OpenStore};
 use crate::operator::materialize::{self, Operation, Target};
 use crate::operator::repartition::{self, Activity};
@@ -17,11 +18,15 @@ use crate::operator::state::NodeState;
 use crate::operator::{Datum, Failure, Outbox, RecordError, aggregate, deliver, over, reject};
 use crate::probe::{self, Mark, Rule};
 use crate::row::Origin;
+use crate::store::cache::Table;
 use crate::store::{ChangelogPosition, Run, StorePartition};
 use crate::topology::plan::{Emit, OperatorPlan, ReaderKind};
 
 /// How many stored rows are looked at for expiry in one commit.
 const SWEEP_LIMIT: usize = 10_000;
+
+/// How many records of an input are looked at ahead of their processing.
+const AHEAD: usize = 4096;
 
 /// What `process` came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +68,11 @@ impl Task {
 
     fn process_queued(&mut self, limit: usize, outbox: &mut Outbox, now: Duration) -> Result<Progress, Failure> {
         let fetched_at = self.clock.wall_micros();
+        let reads_ahead = self.stores.tables().any(Table::wants_to_read_ahead);
         for _ in 0..limit {
+            if reads_ahead {
+                self.read_ahead(fetched_at)?;
+            }
             let next = match self.choose(fetched_at, now) {
                 Choice::Input(input) => input,
                 Choice::Nothing => return Ok(Progress::Drained),
@@ -72,6 +81,28 @@ impl Task {
             self.process_next(next, outbox)?;
         }
         Ok(Progress::More)
+    }
+
+    /// Where the records that were looked at ahead have all been processed: reads what the next of them will look up.
+    fn read_ahead(&mut self, fetched_at: i64) -> Result<(), Failure> {
+        let Self { plan, inputs, stores, rows, ahead: keys, id, .. } = self;
+        let sub = &plan.sub_topologies[id.sub_topology.0 as usize];
+        let mut ahead = Ahead { plan: sub, stores: &plan.stores, rows, keys };
+        for TaskInput { input, .. } in inputs {
+            input.look_ahead(AHEAD, fetched_at, |reader, origin| {
+                if let Ok(Rows::One | Rows::Deletion) = reader.outcome() {
+                    ahead.read(reader.plan(), reader.row(), origin, reader.time());
+                }
+            });
+        }
+        for (store, keys) in keys.by_store() {
+            let table = stores.table(*store);
+            if table.wants_to_read_ahead() {
+                table.read_ahead(keys)?;
+            }
+            keys.clear();
+        }
+        Ok(())
     }
 
     /// Which input's record comes next: the smallest event time, but not before inputs that may hold an earlier one.
@@ -525,6 +556,7 @@ impl Task {
             };
             counter(&metric::STATE_READS, store).add(look_ups.all);
             counter(&metric::STATE_READS_MISSED, store).add(look_ups.missed);
+            counter(&metric::STATE_READS_AHEAD, store).add(look_ups.ahead);
         }
     }
 

@@ -57,7 +57,7 @@ impl SourceRows {
     pub fn change(&mut self, record: &Record) -> Option<SourceChange> {
         self.origin.offset = record.offset;
         self.origin.time = record.timestamp;
-        let time = self.reader.read(record, &self.origin);
+        let time = self.reader.read(record, &mut self.origin);
         let row = self.reader.row();
         let is_row = match self.reader.outcome() {
             Ok(Rows::One) => true,

@@ -10,6 +10,7 @@ use sidestream::ids::{EventTime, TopicName};
 use sidestream::log::memory::MemoryLog;
 use sidestream::log::partitioner::partition_of;
 use sidestream::log::{Cleanup, Log, NewTopic, OutgoingRecord};
+use sidestream::metric::{Metric, Sample, SampleValue};
 use sidestream::runtime::topics::TopicSettings;
 use sidestream::runtime::view::{Condition, Phase};
 use sidestream::runtime::{Instance, InstanceSettings, Lifetime, View};
@@ -29,6 +30,10 @@ pub struct Flow {
 
 impl Flow {
     pub fn new(yaml: &str) -> Self {
+        Self::with_budget(yaml, MemoryBudget::split(256 << 20, 1, StateOnDisk::None).unwrap())
+    }
+
+    pub fn with_budget(yaml: &str, budget: MemoryBudget) -> Self {
         let loaded = match topology::load_text("topology.yaml", yaml, None, &|_| None) {
             Ok(loaded) => loaded,
             Err(diagnostics) => panic!("{diagnostics:?}"),
@@ -60,7 +65,7 @@ impl Flow {
             membership: Lifetime::Dynamic,
             endpoint: String::new(),
             workers: 1,
-            budget: MemoryBudget::split(256 << 20, 1, StateOnDisk::None).unwrap(),
+            budget,
             commit_interval: Duration::from_millis(100),
             sync_max_wait: None,
             topics: TopicSettings::default(),
@@ -101,6 +106,16 @@ impl Flow {
     /// Sets the wall clock forward or back; no time passes.
     pub fn jump_wall(&self, hours: i64) {
         self.clock.jump_wall(hours * 3_600_000_000);
+    }
+
+    /// A counter's value, all labels together.
+    pub fn count(&self, metric: &Metric) -> u64 {
+        let samples = self.instance.view().counters.samples();
+        let count = |sample: &Sample| match sample.value {
+            SampleValue::Counter(count) if sample.metric.name == metric.name => count,
+            _ => 0,
+        };
+        samples.iter().map(count).sum()
     }
 
     pub fn stop(&mut self) {

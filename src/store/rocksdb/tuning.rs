@@ -126,7 +126,10 @@ fn family_options(sizes: &Sizes, cache: &Cache) -> Options {
 
     let mut family = Options::default();
     family.set_block_based_table_factory(&table);
-    family.set_compression_type(DBCompressionType::Lz4);
+    // State of up to some ten files is not compressed: a look-up that misses the cache would mostly decompress. What large
+    // state has beyond that lies in the levels below.
+    let (none, lz4) = (DBCompressionType::None, DBCompressionType::Lz4);
+    family.set_compression_per_level(&[none, none, none, lz4]);
     family.set_write_buffer_size(bytes(sizes.write_buffer));
     family.set_max_write_buffer_number(4);
     family.set_arena_block_size(bytes(sizes.arena_block));
