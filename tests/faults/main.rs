@@ -12,3 +12,4 @@ mod network;
 mod scaling;
 mod state;
 mod topics;
+mod volume;
