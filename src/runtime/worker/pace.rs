@@ -2,7 +2,8 @@
 //!
 //! The lower bound is the greatest of 10 ms, the last commit's duration and half a millisecond per partition that it
 //! touched; the upper bound is `commit_interval`; where they conflict the lower wins. Both count from the end of the last
-//! commit. Under light load (nothing left to fetch) a commit starts at the lower bound, else at the upper.
+//! commit. Under light load (nothing left to fetch) a commit starts at the lower bound, else at the upper. The lower bound is
+//! never more than a second, whatever a commit has waited for: Kafka ends a transaction that is open for 10 s.
 //!
 //! Where commits are usually short, by a moving average, two things are different:
 //! - A commit that took longer does not delay the next one: what has waited for it does not pay for it twice.
@@ -15,8 +16,11 @@
 
 use std::time::Duration;
 
+use crate::limits;
+
 const LEAST: Duration = Duration::from_millis(10);
 const PER_PARTITION: Duration = Duration::from_micros(500);
+const MOST: Duration = Duration::from_secs(limits::TRANSACTION_TIMEOUT.as_secs() / 10);
 /// What the coordinator is given to write the markers of a commit: 96 of 100 take less than a millisecond.
 const MARKERS: Duration = Duration::from_millis(4);
 /// What a transaction's first requests are given, before its commit sends more of them.
@@ -53,13 +57,14 @@ impl Pace {
 
     /// A commit has ended now; it took `duration` and touched that many partitions.
     pub fn committed(&mut self, now: Duration, duration: Duration, partitions: usize) {
+        let duration = duration.min(MOST);
         let usual = self.usual_duration.unwrap_or(duration);
         let touched = PER_PARTITION.saturating_mul(u32::try_from(partitions).unwrap_or(u32::MAX));
         let excess = duration.saturating_sub(usual);
         self.ended = now;
         self.usual_duration = Some((usual * (REMEMBERED - 1) + duration) / REMEMBERED);
         self.excess = if self.is_short() { excess.min(LEAST) } else { Duration::ZERO };
-        self.lower = LEAST.max(touched).max(if self.is_short() { Duration::ZERO } else { duration });
+        self.lower = LEAST.max(touched).max(if self.is_short() { Duration::ZERO } else { duration }).min(MOST);
     }
 
     /// Whether commits usually are.
@@ -119,6 +124,18 @@ mod tests {
         pace.committed(ms(1000), ms(3), 400);
         assert!(!pace.is_due(ms(1199), Load::Heavy), "the lower bound wins over the interval");
         assert!(pace.is_due(ms(1200), Load::Heavy));
+    }
+
+    #[test]
+    fn after_a_commit_that_hung_the_next_one_comes_well_within_a_transactions_time() {
+        let mut pace = Pace::new(ms(100), ms(0));
+        pace.committed(ms(1_000), ms(4), 2);
+        // As on a volume that hangs for a minute.
+        pace.committed(ms(61_000), ms(60_000), 2);
+        assert!(pace.is_due(ms(62_000), Load::Heavy) && pace.is_due(ms(62_000), Load::Light));
+        let mut pace = Pace::new(ms(100), ms(0));
+        pace.committed(ms(1_000), ms(4), 100_000);
+        assert!(pace.is_due(ms(2_000), Load::Heavy));
     }
 
     #[test]
