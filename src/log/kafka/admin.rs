@@ -198,14 +198,20 @@ impl Admin {
             answer = ask(WAIT);
         }
         let entries = self.checked(answer)?;
-        in_order(partitions, entries)
-            .map(|(partition, entry)| {
-                let missing = || Error::TopicMissing { topic: partition.topic.clone() };
-                let entry = entry.ok_or_else(missing)?;
-                self.check(&entry)?;
-                Ok(entry.offset)
-            })
-            .collect()
+        let offsets = in_order(partitions, entries).map(|(partition, entry)| {
+            let missing = || Error::TopicMissing { topic: partition.topic.clone() };
+            let entry = entry.ok_or_else(missing)?;
+            self.check(&entry)?;
+            Ok(entry.offset)
+        });
+        let offsets: Vec<i64> = offsets.collect::<Result<_, Error>>()?;
+        if let Some(unanswered) = unanswered(spec, &offsets) {
+            // While brokers fail, librdkafka has been seen to answer so without an error. Taken for an offset, or for "no record
+            // is that late", state would be restored from the end of its changelog, and be empty.
+            let partition = &partitions[unanswered];
+            return Err(Error::TimedOut { reason: format!("the start or end of {partition} is not known") });
+        }
+        Ok(offsets)
     }
 
     fn refresh_leaders(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
@@ -326,9 +332,24 @@ fn describe(name: &TopicName, facts: TopicFacts, config: &[(String, String)]) ->
     }
 }
 
+/// The first partition without an offset, where every partition has one: a start and an end.
+fn unanswered(spec: i64, offsets: &[i64]) -> Option<usize> {
+    let always_there = spec == SPEC_START || spec == SPEC_END;
+    offsets.iter().position(|offset| *offset < 0).filter(|_| always_there)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_partition_whose_start_or_end_is_not_answered_is_not_taken_for_one_that_ends_there() {
+        assert_eq!(unanswered(SPEC_START, &[0, 7, -1, -1]), Some(2));
+        assert_eq!(unanswered(SPEC_END, &[-1]), Some(0));
+        assert_eq!(unanswered(SPEC_START, &[0, 7]), None);
+        // No record is that late.
+        assert_eq!(unanswered(1_767_225_600_000, &[-1, 3]), None);
+    }
 
     #[test]
     fn a_topics_configuration_is_read_by_name() {
