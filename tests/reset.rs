@@ -191,3 +191,57 @@ fn an_input_that_is_out_of_range_goes_on_at_the_oldest_record_with_its_state() {
     assert_eq!(copies.len(), usize::try_from(100 + left).unwrap());
     assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
 }
+
+#[test]
+fn a_changelog_or_a_source_that_was_made_anew_while_nobody_ran_is_refused_and_says_what_to_do() {
+    let (shop, topology) = shop();
+    let mut instance = shop.start(&topology);
+    let mut feeder = shop.feeder();
+    send(&mut feeder, 0..100);
+    feeder.flush();
+    instance.wait_ready();
+    wait_for_count(&instance, "counts", 100);
+    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+
+    let changelog = format!("{}-counts-changelog", shop.name);
+    shop.kafka.log.delete_topics(&[TopicName::new(&*changelog)]).unwrap();
+    eventually("the changelog is gone", PATIENCE, || topic_id(&shop, &changelog).is_none().then_some(()));
+    let refuses = |instance: &mut Instance, parts: &[&str]| {
+        let before = instance.log_text().len();
+        instance.run();
+        assert_eq!(instance.wait_for_exit(), 1);
+        let log = instance.log_text().split_off(before);
+        assert!(parts.iter().all(|part| log.contains(part)), "{parts:?} in {log}");
+    };
+    refuses(&mut instance, &[&changelog, "deleted and made anew", "sidestream reset --step"]);
+    // A new machine knows it from what is committed.
+    std::fs::remove_dir_all(shop.state_directory()).unwrap();
+    refuses(&mut instance, &[&changelog, "deleted and made anew", "sidestream reset --step"]);
+
+    reset(&shop, &topology, &["--step", "counts"]);
+    instance.run();
+    instance.wait_ready();
+    send(&mut feeder, 100..150);
+    feeder.flush();
+    wait_for_count(&instance, "counts", 50);
+    wait_for_count(&instance, "sums", 150);
+    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+
+    // Kafka forgets the offsets of a topic that is deleted, sooner or later.
+    drop(feeder);
+    let orders = shop.topic("orders");
+    shop.kafka.log.delete_topics(&[TopicName::new(&*orders)]).unwrap();
+    eventually("the source is made again", PATIENCE, || shop.kafka.try_create(&orders, PARTITIONS).then_some(()));
+    let mut feeder = shop.feeder();
+    send(&mut feeder, 0..300);
+    feeder.flush();
+    refuses(&mut instance, &["sidestream reset"]);
+    std::fs::remove_dir_all(shop.state_directory()).unwrap();
+    refuses(&mut instance, &["sidestream reset"]);
+    reset(&shop, &topology, &[]);
+    instance.run();
+    instance.wait_ready();
+    wait_for_count(&instance, "counts", 300);
+    wait_for_count(&instance, "sums", 300);
+    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+}

@@ -34,7 +34,7 @@ use crate::runtime::restorer::{Failure, Finished, Job};
 use crate::runtime::view::{Condition, Phase, RestoreProgress, TaskState, TaskView, View, restoring};
 use crate::runtime::worker::{Closing, Worker};
 use crate::store::{StorePartition, sweep};
-use crate::task::{Facts, restore};
+use crate::task::Facts;
 use crate::topology::Plan;
 
 /// After an error of the group's, before it is joined again.
@@ -570,7 +570,7 @@ impl Coordinator {
                 self.crew.add(worker, opened);
                 Ok(())
             }
-            Err(Failure::Restore(error @ restore::Error::StateWithoutOffset { .. })) => {
+            Err(Failure::Restore(error)) if error.is_final() => {
                 Err(Fatal { message: error.to_string(), abruptly: false })
             }
             Err(failure) => {
@@ -710,7 +710,7 @@ impl Coordinator {
         match finding {
             Finding::SourcesChanged(topics) => self.sources_changed(topics),
             // Which partition a key goes to is learnt at the start.
-            Finding::OutputsChanged => Round { busy: true, waited: false, restart: true },
+            Finding::OutputsChanged | Finding::TopicsReplaced => Round { busy: true, waited: false, restart: true },
         }
     }
 

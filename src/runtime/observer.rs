@@ -36,6 +36,8 @@ pub enum Finding {
     SourcesChanged(Vec<TopicName>),
     /// An output topic was made anew with another partition count than at start.
     OutputsChanged,
+    /// A source topic, or a changelog, is another one of the same name: whether one can go on is decided as at a start.
+    TopicsReplaced,
 }
 
 /// See the module.
@@ -206,6 +208,7 @@ impl Observer {
         let described = self.log.describe_topics(&topics)?;
         let mut changed_sources = Vec::new();
         let mut changed_outputs = false;
+        let mut replaced = false;
         for (topic, description) in topics.into_iter().zip(described) {
             let known = self.facts.partitions(&topic);
             let Some(found) = description else {
@@ -215,6 +218,10 @@ impl Observer {
                 continue;
             };
             self.view.clear(Condition::TopicMissing, topic.as_str());
+            let id = self.facts.topics.get(&topic).map(|topic| &topic.id);
+            if id != Some(&found.id) && (sources.contains(&topic) || self.is_changelog(&topic)) {
+                replaced = true;
+            }
             if found.partitions != known {
                 if sources.contains(&topic) {
                     changed_sources.push(topic);
@@ -223,10 +230,17 @@ impl Observer {
                 }
             }
         }
+        if replaced {
+            return Ok(Some(Finding::TopicsReplaced));
+        }
         if !changed_sources.is_empty() {
             return Ok(Some(Finding::SourcesChanged(changed_sources)));
         }
         Ok(changed_outputs.then_some(Finding::OutputsChanged))
+    }
+
+    fn is_changelog(&self, topic: &TopicName) -> bool {
+        self.facts.changelogs.iter().any(|changelog| changelog.topic == *topic)
     }
 }
 

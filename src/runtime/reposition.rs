@@ -1,4 +1,5 @@
-//! Lets inputs go on whose committed offset is out of range (EXACTLY-ONCE rule 3c), and keeps the state.
+//! Lets inputs go on whose committed offset is out of range (EXACTLY-ONCE rule 3c) or one of a former topic of that name
+//! (3d), and keeps the state.
 //!
 //! What it is: [`look`] says which committed offsets the topics no longer hold and where they would be moved,
 //! [`perform`] moves them. Others stay: an input that can go on where it stands must, or its records count twice or not at
@@ -7,8 +8,9 @@
 //! somebody has to agree to.
 
 use super::reset::Error;
-use crate::ids::{Offset, TopicPartition};
+use crate::ids::{Offset, Partition, TopicPartition};
 use crate::log::{Log, OffsetCommit, OffsetQuery};
+use crate::task::facts::OffsetMetadata;
 use crate::topology::Plan;
 
 /// Where an input goes on.
@@ -20,14 +22,14 @@ pub enum Edge {
     Latest,
 }
 
-/// An input whose committed offset is out of range.
+/// An input whose committed offset is out of range, or one of another topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Move {
     pub input: TopicPartition,
     /// The committed offset.
     pub from: Offset,
     pub to: Offset,
-    /// What stands beside the committed offset; it stays.
+    /// What is to stand beside the committed offset: what did, but for the topic that it is one of, which is learnt anew.
     metadata: String,
 }
 
@@ -52,25 +54,32 @@ pub fn look(log: &dyn Log, plan: &Plan, edge: Edge, source: Option<&str>) -> Res
         return Err(Error::NoSuchSource { name: source.to_owned(), known });
     }
     let described = log.describe_topics(&topics)?;
-    let inputs: Vec<TopicPartition> = described
+    let (inputs, ids): (Vec<TopicPartition>, Vec<String>) = described
         .into_iter()
         .flatten()
         .flat_map(|topic| {
             (0..topic.partitions)
-                .map(move |number| TopicPartition::new(topic.name.clone(), crate::ids::Partition(number)))
+                .map(move |number| (TopicPartition::new(topic.name.clone(), Partition(number)), topic.id.clone()))
         })
-        .collect();
+        .unzip();
     let committed = log.committed(&plan.name, &inputs)?;
     let starts = log.offsets(OffsetQuery::Start, &inputs)?;
     let ends = log.offsets(OffsetQuery::End, &inputs)?;
     let ranges = starts.into_iter().zip(ends);
-    let moves = inputs.into_iter().zip(committed).zip(ranges).filter_map(|((input, committed), (start, end))| {
-        let committed = committed.filter(|committed| committed.offset < start || committed.offset > end)?;
+    let inputs = inputs.into_iter().zip(ids);
+    let moves = inputs.zip(committed).zip(ranges).filter_map(|(((input, id), committed), (start, end))| {
+        let committed = committed?;
+        let metadata = OffsetMetadata::parse(&committed.metadata);
+        let is_in_range = (start..=end).contains(&committed.offset);
+        if is_in_range && !metadata.is_of_another_topic(&id) {
+            return None;
+        }
         let to = match edge {
             Edge::Earliest => start,
             Edge::Latest => end,
         };
-        Some(Move { input, from: committed.offset, to, metadata: committed.metadata })
+        let metadata = OffsetMetadata { topic: None, ..metadata }.to_string();
+        Some(Move { input, from: committed.offset, to, metadata })
     });
     Ok(moves.collect())
 }

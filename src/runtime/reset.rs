@@ -4,15 +4,17 @@
 //! output topics stay as they are.
 //!
 //! Order, so that a reset which is cut off can only be noticed, never be mistaken for a state: the group's offsets first
-//! (state without offsets is refused, EXACTLY-ONCE rule 3b), then topics, then the directory.
+//! (state without offsets is refused, EXACTLY-ONCE rule 3b), or what they say about the changelogs of a step (3d), then
+//! topics, then the directory.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::ids::TopicName;
-use crate::log::{self, Log};
+use crate::ids::{Partition, TopicName, TopicPartition};
+use crate::log::{self, Log, OffsetCommit};
 use crate::store;
 use crate::store::directory::{self, StateDirectory};
+use crate::task::facts::{IdMark, OffsetMetadata, source_topics};
 use crate::topology::Plan;
 use crate::topology::plan::{ChangelogPlan, InternalTopicKind, store_of};
 
@@ -73,8 +75,9 @@ pub fn look(log: &dyn Log, plan: &Plan, scope: Scope<'_>) -> Result<Removal, Err
 
 /// Removes it. Doing it again is no error.
 pub fn perform(log: &dyn Log, plan: &Plan, state_dir: &Path, removal: &Removal) -> Result<(), Error> {
-    if let Some(group) = &removal.group {
-        log.delete_group(group)?;
+    match &removal.group {
+        Some(group) => log.delete_group(group)?,
+        None => forget_changelogs(log, plan, &removal.stores)?,
     }
     if !removal.topics.is_empty() {
         log.delete_topics(&removal.topics)?;
@@ -93,6 +96,36 @@ pub fn perform(log: &dyn Log, plan: &Plan, state_dir: &Path, removal: &Removal) 
         state.keep_plan(&kept)?;
     }
     Ok(())
+}
+
+/// What stands beside the group's offsets no longer says which changelogs these stores had.
+fn forget_changelogs(log: &dyn Log, plan: &Plan, stores: &[String]) -> Result<(), Error> {
+    let forgotten: Vec<IdMark> = stores.iter().map(|store| IdMark::of(store)).collect();
+    let topics: Vec<TopicName> = source_topics(plan).into_iter().collect();
+    let described = log.describe_topics(&topics)?.into_iter().flatten();
+    let inputs: Vec<TopicPartition> = described
+        .flat_map(|topic| {
+            (0..topic.partitions).map(move |number| TopicPartition::new(topic.name.clone(), Partition(number)))
+        })
+        .collect();
+    let committed = log.committed(&plan.name, &inputs)?;
+    let offsets: Vec<OffsetCommit> = inputs
+        .into_iter()
+        .zip(committed)
+        .filter_map(|(partition, committed)| {
+            let committed = committed?;
+            let mut metadata = OffsetMetadata::parse(&committed.metadata);
+            let before = metadata.changelogs.len();
+            metadata.changelogs.retain(|(store, _)| !forgotten.contains(store));
+            let offset = committed.offset;
+            (metadata.changelogs.len() < before).then(|| OffsetCommit {
+                partition,
+                offset,
+                metadata: metadata.to_string(),
+            })
+        })
+        .collect();
+    if offsets.is_empty() { Ok(()) } else { Ok(log.set_offsets(&plan.name, &offsets)?) }
 }
 
 /// A step's stores are called after it: `<step>` or `<step>-<clause>...`.

@@ -359,7 +359,11 @@ impl Restorer {
         let job = self.queue.front()?.job.clone();
         let subject = job.task.to_string();
         match &error {
-            restore::Error::StateWithoutOffset { .. } => {
+            restore::Error::StateWithoutOffset { .. }
+            | restore::Error::ChangelogWithoutOffset { .. }
+            | restore::Error::InputReplaced { .. }
+            | restore::Error::RepartitionReplaced { .. }
+            | restore::Error::ChangelogReplaced { .. } => {
                 self.queue.pop_front();
                 Some(Finished { job, outcome: Err(error.into()) })
             }

@@ -165,6 +165,19 @@ impl Facts {
         TopicPartition { topic: self.changelog(store).topic.clone(), partition }
     }
 
+    /// The id of a topic of the plan, in short.
+    pub fn mark_of(&self, topic: &TopicName) -> Option<IdMark> {
+        self.topics.get(topic).map(|description| IdMark::of(&description.id))
+    }
+
+    /// The stores of a sub-topology that have changelogs of their own, and these, for [`OffsetMetadata::changelogs`].
+    pub fn changelog_marks(&self, plan: &Plan, sub_topology: SubTopologyId) -> Vec<(IdMark, IdMark)> {
+        let stores = plan.sub_topologies[sub_topology.0 as usize].stores.iter();
+        let own = stores.map(|&store| (store, self.changelog(store))).filter(|(_, changelog)| !changelog.is_source);
+        own.map(|(store, changelog)| (IdMark::of(&plan.stores[store.index()].name), IdMark::of(&changelog.topic_id)))
+            .collect()
+    }
+
     /// The input partitions of a task in the order of its sub-topology's sources; `None` where that topic has fewer
     /// partitions than the representative.
     pub fn inputs(&self, plan: &Plan, task: TaskId) -> Vec<Option<TopicPartition>> {
@@ -240,36 +253,90 @@ pub(crate) fn changelog_topic(
     }
 }
 
-/// What stands beside a committed offset: who answers for the task's state (of representatives, EXACTLY-ONCE rule 6), and how
-/// far a table is read before the streams beside it go on, until it has been (so that a restart remembers).
+/// What stands beside a committed offset.
 ///
-/// As text: `HOST:PORT`, `HOST:PORT;bootstrap=OFFSET`, `;bootstrap=OFFSET` or nothing. What is not understood is left out:
-/// another tool may have committed the offset.
+/// As text: `HOST:PORT`, then in this order and each where it is known `;bootstrap=OFFSET`, `;topic=MARK` and
+/// `;state=MARKMARK,...` (store and changelog). What is not understood is left out: another tool, or another version, may
+/// have committed the offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OffsetMetadata {
+    /// Who answers for the task's state (of representatives, EXACTLY-ONCE rule 6).
     pub endpoint: Option<String>,
+    /// How far a table is read before the streams beside it go on, until it has been: so that a restart remembers.
     pub bootstrap_end: Option<Offset>,
+    /// The topic that the offset is one of, by its id.
+    pub topic: Option<IdMark>,
+    /// The changelogs that hold the task's state up to this offset (of representatives): each store's name, and its
+    /// changelog's id.
+    pub changelogs: Vec<(IdMark, IdMark)>,
 }
 
-const BOOTSTRAP: &str = ";bootstrap=";
+/// Stands for a topic's id, or a store's name, where there is little room: one in four thousand million others has the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdMark(u32);
+
+impl IdMark {
+    pub fn of(text: &str) -> Self {
+        let [.., a, b, c, d] = xxh3_64(text.as_bytes()).to_be_bytes();
+        Self(u32::from_be_bytes([a, b, c, d]))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        u32::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for IdMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
 
 impl fmt::Display for OffsetMetadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.endpoint.as_deref().unwrap_or_default())?;
-        match self.bootstrap_end {
-            Some(end) => write!(f, "{BOOTSTRAP}{end}"),
-            None => Ok(()),
+        if let Some(end) = self.bootstrap_end {
+            write!(f, ";bootstrap={end}")?;
         }
+        if let Some(topic) = self.topic {
+            write!(f, ";topic={topic}")?;
+        }
+        for (index, (store, changelog)) in self.changelogs.iter().enumerate() {
+            f.write_str(if index == 0 { ";state=" } else { "," })?;
+            write!(f, "{store}{changelog}")?;
+        }
+        Ok(())
     }
 }
 
 impl OffsetMetadata {
     pub fn parse(text: &str) -> Self {
-        let (endpoint, bootstrap_end) = match text.split_once(BOOTSTRAP) {
-            Some((endpoint, end)) => (endpoint, end.parse().ok().map(Offset)),
-            None => (text, None),
-        };
-        Self { endpoint: (!endpoint.is_empty()).then(|| endpoint.to_owned()), bootstrap_end }
+        let mut parts = text.split(';');
+        let endpoint = parts.next().filter(|endpoint| !endpoint.is_empty()).map(str::to_owned);
+        let mut metadata = Self { endpoint, ..Self::default() };
+        for part in parts {
+            match part.split_once('=') {
+                Some(("bootstrap", end)) => metadata.bootstrap_end = end.parse().ok().map(Offset),
+                Some(("topic", mark)) => metadata.topic = IdMark::parse(mark),
+                Some(("state", pairs)) => {
+                    let pair = |pair: &str| Some((IdMark::parse(pair.get(..8)?)?, IdMark::parse(pair.get(8..)?)?));
+                    metadata.changelogs = pairs.split(',').filter_map(pair).collect();
+                }
+                Some(_) | None => {}
+            }
+        }
+        metadata
+    }
+
+    /// Whether the offset is one of another topic than this, of the same name.
+    pub fn is_of_another_topic(&self, id: &str) -> bool {
+        self.topic.is_some_and(|topic| topic != IdMark::of(id))
+    }
+
+    /// Whether the store's changelog was another topic than this.
+    pub fn had_another_changelog(&self, store: &str, id: &str) -> bool {
+        let store = IdMark::of(store);
+        self.changelogs.iter().any(|(known, changelog)| *known == store && *changelog != IdMark::of(id))
     }
 }
 

@@ -100,7 +100,7 @@ pub fn check_plan(
     Ok((lines != written).then(|| LayoutRow { key, value: lines.into_bytes() }))
 }
 
-fn holds_rows(backend: &dyn Backend, at: StorePartition) -> Result<bool, Error> {
+pub(super) fn holds_rows(backend: &dyn Backend, at: StorePartition) -> Result<bool, Error> {
     let mut found = false;
     backend.scan(at, KeyRange { from: b"", to: None }, Direction::Forward, &mut |_, _| {
         found = true;

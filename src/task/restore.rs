@@ -32,9 +32,10 @@ use crate::store::run::{Run, RunsGuard};
 use crate::store::{self, ChangelogPosition, SharedBackend, StorePartition, WriteBatch};
 use crate::task;
 use crate::task::facts::{Facts, OffsetMetadata};
+use crate::task::layout::holds_rows;
 use crate::task::source_rows::SourceRows;
 use crate::topology::Plan;
-use crate::topology::plan::{ReaderKind, Start};
+use crate::topology::plan::{Guarantee, ReaderKind, Start, StoreKind};
 
 /// How many fetched events are taken in a turn.
 const FETCH_LIMIT: usize = 4096;
@@ -124,6 +125,52 @@ pub enum Error {
          the start would count twice. If the application is to begin anew, run `sidestream reset`"
     )]
     StateWithoutOffset { input: TopicPartition, recorded: Offset },
+    /// The same, without any local state.
+    #[error(
+        "the group has no committed offsets for {task}, but there is state of it in {changelog} and the other changelogs: reading from the \
+         start would count twice. Kafka forgets the offsets of a group that has been empty for long \
+         (`offsets.retention.minutes`), and those of a topic that is deleted. If the application is to begin anew, stop all \
+         instances and run `sidestream reset`"
+    )]
+    ChangelogWithoutOffset { task: TaskId, changelog: TopicPartition },
+    /// The committed offset is one of a topic that is no more.
+    #[error(
+        "the topic {} was deleted and created again: the group's offset {offset} of partition {} is one of the former topic, \
+         and says nothing about the records of this one. Stop all instances; to read it from its start and keep the state, \
+         run `sidestream reset --offsets earliest`, to begin anew with everything `sidestream reset`",
+        input.topic, input.partition
+    )]
+    InputReplaced { input: TopicPartition, offset: Offset },
+    /// A topic between two steps is not the one that the committed offset is one of.
+    #[error(
+        "the topic {} between two steps was deleted and made anew, and what it held has not been processed: the group's \
+         offset {offset} of partition {} is one of the former topic. Stop all instances and run `sidestream reset`: the \
+         state is then computed anew from the sources",
+        input.topic, input.partition
+    )]
+    RepartitionReplaced { input: TopicPartition, offset: Offset },
+    /// The state up to the committed offsets was in a topic that is no more.
+    #[error(
+        "the changelog {changelog} of `{store}` was deleted and made anew: the state up to the group's offsets was in the \
+         former topic, and going on would begin `{store}` empty in the middle of its input. Nothing was changed here. Stop \
+         all instances; to compute everything anew from the sources run `sidestream reset`, to let that step alone begin \
+         empty with the records that come run `sidestream reset --step STEP`"
+    )]
+    ChangelogReplaced { store: String, changelog: TopicPartition },
+}
+
+impl Error {
+    /// Whether an operator has to decide, and trying again is of no use.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::StateWithoutOffset { .. }
+            | Self::ChangelogWithoutOffset { .. }
+            | Self::InputReplaced { .. }
+            | Self::RepartitionReplaced { .. }
+            | Self::ChangelogReplaced { .. } => true,
+            Self::Log(_) | Self::Store(_) | Self::Table(_) => false,
+        }
+    }
 }
 
 /// What `Task::open` needs beside the restored stores.
@@ -197,6 +244,8 @@ pub struct Restoration {
     tools: Tools,
     began: Duration,
     restored: Restored,
+    /// The group knows none of its inputs.
+    is_new: bool,
     stores: Vec<StoreRestoration>,
     fetched: Vec<Fetched>,
     /// The mean of the records that were fetched last.
@@ -264,6 +313,7 @@ impl Restoration {
         let committed: Vec<Option<CommittedOffset>> =
             inputs.iter().map(|input| input.as_ref().and_then(|_| answers.next().flatten())).collect();
 
+        check_topics(task, &tools, &inputs, &committed)?;
         let restored = starting_positions(task, &tools, &inputs, &committed)?;
         let sub_topology = &tools.plan.sub_topologies[task.sub_topology.0 as usize];
         let changelogs: Vec<TopicPartition> =
@@ -339,7 +389,17 @@ impl Restoration {
             });
         }
         let began = tools.clock.monotonic();
-        Ok(Self { task, tools, began, restored, stores, fetched: Vec::new(), record_bytes: UNSEEN_RECORD_BYTES })
+        let is_new = committed.iter().all(Option::is_none);
+        Ok(Self {
+            task,
+            tools,
+            began,
+            restored,
+            is_new,
+            stores,
+            fetched: Vec::new(),
+            record_bytes: UNSEEN_RECORD_BYTES,
+        })
     }
 
     pub fn task(&self) -> TaskId {
@@ -388,7 +448,7 @@ impl Restoration {
             }
         }
         if self.stores.iter().all(|store| store.reading == Reading::Finished) {
-            return Ok(Turn::Done(self.restored.clone()));
+            return self.done();
         }
         let mut fetched = std::mem::take(&mut self.fetched);
         let outcome = self.fetch_and_apply(&mut fetched, fetcher, wait);
@@ -398,9 +458,29 @@ impl Restoration {
         let handled = outcome?;
         if self.stores.iter().all(|store| store.reading == Reading::Finished) {
             tracing::debug!(task = %self.task, records = self.progress().records, "task restored");
-            return Ok(Turn::Done(self.restored.clone()));
+            return self.done();
         }
         Ok(Turn::More(handled))
+    }
+
+    fn done(&mut self) -> Result<Turn, Error> {
+        // What a task commits first goes to its meta store, too, and in one transaction with its offsets.
+        let Tools { plan, facts, log, backend, .. } = &self.tools;
+        let is_meta = |store: &&StoreRestoration| plan.stores[store.at.store.index()].kind == StoreKind::Meta;
+        if self.is_new
+            && plan.guarantee == Guarantee::ExactlyOnce
+            && let Some(meta) = self.stores.iter().find(is_meta)
+            && holds_rows(&**backend, meta.at)?
+        {
+            let inputs: Vec<TopicPartition> = facts.inputs(plan, self.task).into_iter().flatten().collect();
+            if log.committed(&plan.name, &inputs)?.iter().all(Option::is_none) {
+                return Err(Error::ChangelogWithoutOffset { task: self.task, changelog: meta.changelog.clone() });
+            }
+            // Another owner's first commit came in between.
+            *self = Self::begin(self.task, self.tools.clone())?;
+            return Ok(Turn::More(0));
+        }
+        Ok(Turn::Done(self.restored.clone()))
     }
 
     /// What tells the stores that runs are coming: to be held for as long as more restorations follow.
@@ -642,6 +722,40 @@ fn distance(from: Offset, to: Offset) -> u64 {
 
 fn query(log: &SharedLog, query: OffsetQuery, partitions: &[TopicPartition]) -> Result<Vec<Offset>, log::Error> {
     if partitions.is_empty() { Ok(Vec::new()) } else { log.offsets(query, partitions) }
+}
+
+/// Rule 3d: offsets and state are of the topics that there are, not of former ones of the same names.
+fn check_topics(
+    task: TaskId,
+    tools: &Tools,
+    inputs: &[Option<TopicPartition>],
+    committed: &[Option<CommittedOffset>],
+) -> Result<(), Error> {
+    let Tools { plan, facts, .. } = tools;
+    let sub_topology = &plan.sub_topologies[task.sub_topology.0 as usize];
+    for ((source, input), committed) in sub_topology.sources.iter().zip(inputs).zip(committed) {
+        let (Some(input), Some(committed)) = (input, committed) else { continue };
+        let (input, offset) = (input.clone(), committed.offset);
+        let metadata = OffsetMetadata::parse(&committed.metadata);
+        let id = facts.topics.get(&input.topic).map_or("", |topic| &topic.id);
+        if metadata.is_of_another_topic(id) {
+            return Err(match source.repartition {
+                Some(_) => Error::RepartitionReplaced { input, offset },
+                None => Error::InputReplaced { input, offset },
+            });
+        }
+        for &store in &sub_topology.stores {
+            let name = &*plan.stores[store.index()].name;
+            let changelog = facts.changelog(store);
+            if !changelog.is_source && metadata.had_another_changelog(name, &changelog.topic_id) {
+                return Err(Error::ChangelogReplaced {
+                    store: name.to_owned(),
+                    changelog: facts.changelog_partition(store, task.partition),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Rule 3b: an input without a committed offset starts where its source says, unless local state knows better.

@@ -427,6 +427,7 @@ impl Task {
         self.stage_stores(outbox, &mut staged)?;
         self.stage_meta(outbox, &mut staged)?;
         let representative = self.facts.representative_partition(self.id);
+        let changelogs = self.facts.changelog_marks(&self.plan, self.id.sub_topology);
         staged.offsets = self
             .inputs
             .iter()
@@ -436,6 +437,8 @@ impl Task {
                 metadata: OffsetMetadata {
                     endpoint: (input.partition == representative).then(|| endpoint.to_owned()),
                     bootstrap_end: input.bootstrapping_to(),
+                    topic: self.facts.mark_of(&input.partition.topic),
+                    changelogs: if input.partition == representative { changelogs.clone() } else { Vec::new() },
                 }
                 .to_string(),
             })

@@ -4,6 +4,7 @@ mod gate;
 mod misfits;
 mod plans;
 mod querying;
+mod replaced;
 mod resetting;
 mod restoring;
 mod threads;

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Facts, OffsetMetadata, Unfit};
+use super::{Facts, IdMark, OffsetMetadata, Unfit};
 use crate::expression::PseudoColumns;
 use crate::format::Format;
 use crate::ids::{Offset, Partition, StoreId, SubTopologyId, TaskId, TopicPartition};
@@ -159,15 +159,40 @@ fn a_table_of_a_union_needs_equal_counts_and_a_mere_union_does_not() {
 #[test]
 fn offset_metadata_is_read_as_it_was_written() {
     let endpoint = || Some("host:8088".to_string());
+    let (topic, changelogs) = (Some(IdMark::of("id")), vec![("s", "1"), ("t", "2")]);
+    let changelogs: Vec<_> = changelogs.into_iter().map(|(store, id)| (IdMark::of(store), IdMark::of(id))).collect();
+    let empty = OffsetMetadata::default;
     for (metadata, text) in [
-        (OffsetMetadata::default(), ""),
-        (OffsetMetadata { endpoint: endpoint(), bootstrap_end: None }, "host:8088"),
-        (OffsetMetadata { endpoint: endpoint(), bootstrap_end: Some(Offset(7)) }, "host:8088;bootstrap=7"),
-        (OffsetMetadata { endpoint: None, bootstrap_end: Some(Offset(7)) }, ";bootstrap=7"),
+        (empty(), ""),
+        (OffsetMetadata { endpoint: endpoint(), ..empty() }, "host:8088"),
+        (OffsetMetadata { endpoint: endpoint(), bootstrap_end: Some(Offset(7)), ..empty() }, "host:8088;bootstrap=7"),
+        (OffsetMetadata { bootstrap_end: Some(Offset(7)), ..empty() }, ";bootstrap=7"),
+        (OffsetMetadata { topic, ..empty() }, ";topic=8653ba83"),
+        (
+            OffsetMetadata { endpoint: endpoint(), bootstrap_end: Some(Offset(7)), topic, changelogs },
+            "host:8088;bootstrap=7;topic=8653ba83;state=4ff6be138f98f158,f0acf92d2f5da314",
+        ),
     ] {
         assert_eq!(metadata.to_string(), text);
         assert_eq!(OffsetMetadata::parse(text), metadata);
     }
+    let later = OffsetMetadata::parse("host:8088;bootstrap=x;colour=red;;state=1,zz,;topic=-");
+    assert_eq!(later, OffsetMetadata { endpoint: endpoint(), ..empty() });
+}
+
+#[test]
+fn a_topic_of_the_same_name_is_told_from_the_former_one_by_its_id() {
+    let metadata = OffsetMetadata {
+        topic: Some(IdMark::of("old")),
+        changelogs: vec![(IdMark::of("totals"), IdMark::of("old"))],
+        ..OffsetMetadata::default()
+    };
+    assert!(metadata.is_of_another_topic("new") && !metadata.is_of_another_topic("old"));
+    assert!(metadata.had_another_changelog("totals", "new") && !metadata.had_another_changelog("totals", "old"));
+    // A step that has come since, and offsets of a version that did not say so.
+    assert!(!metadata.had_another_changelog("counts", "new"));
+    assert!(!OffsetMetadata::default().is_of_another_topic("new"));
+    assert!(!OffsetMetadata::default().had_another_changelog("totals", "new"));
 }
 
 #[test]
