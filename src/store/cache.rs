@@ -33,7 +33,7 @@ const READ_TOGETHER: usize = 128;
 
 /// Decoded rows have so small a part of the budget before they are packed; dirty ones may need more of it. Few of them stay
 /// in the processor's caches, and a row is packed and unpacked faster than one far away is read (docs/benchmarks.md).
-const DECODED_SHARE: usize = 16;
+const DECODED_SHARE: usize = 8;
 
 /// A stored row: the value columns, and the highest event time that went into it.
 #[derive(Clone, Debug, PartialEq)]

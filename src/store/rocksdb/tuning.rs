@@ -162,7 +162,7 @@ impl Sizes {
     fn new(memory_bytes: u64, families: u64) -> Self {
         let cache = memory_bytes.max(MINIMUM_MEMORY_BYTES);
         let write_buffers = cache / 3;
-        let write_buffer = (write_buffers / 4).clamp(256 * KIB, 64 * MIB);
+        let write_buffer = (write_buffers / 2).clamp(256 * KIB, 64 * MIB);
         let families = families.max(1);
         Self {
             cache,
