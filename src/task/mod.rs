@@ -16,6 +16,7 @@
 //! - Between two commits nothing reaches the backend.
 //! - `rollback` leaves the task as it was after its last commit: rows, time state and positions.
 
+mod ahead;
 pub mod facts;
 pub mod input;
 pub mod layout;

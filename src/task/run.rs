@@ -10,7 +10,6 @@ use super::{Task, TaskInput};
 use crate::ids::{EventTime, Offset, StoreId, TopicPartition};
 use crate::log::{OffsetCommit, OutgoingRecord, Record};
 use crate::metric;
-use crate::operator::ahead::Ahead;
 use crate::operator::context::{Context, OpenStore};
 use crate::operator::materialize::{self, Operation, Target};
 use crate::operator::repartition::{self, Activity};
@@ -24,9 +23,6 @@ use crate::topology::plan::{Emit, OperatorPlan, ReaderKind};
 
 /// How many stored rows are looked at for expiry in one commit.
 const SWEEP_LIMIT: usize = 10_000;
-
-/// How many records of an input are looked at ahead of their processing.
-const AHEAD: usize = 4096;
 
 /// What `process` came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,28 +77,6 @@ impl Task {
             self.process_next(next, outbox)?;
         }
         Ok(Progress::More)
-    }
-
-    /// Where the records that were looked at ahead have all been processed: reads what the next of them will look up.
-    fn read_ahead(&mut self, fetched_at: i64) -> Result<(), Failure> {
-        let Self { plan, inputs, stores, rows, ahead: keys, id, .. } = self;
-        let sub = &plan.sub_topologies[id.sub_topology.0 as usize];
-        let mut ahead = Ahead { plan: sub, stores: &plan.stores, rows, keys };
-        for TaskInput { input, .. } in inputs {
-            input.look_ahead(AHEAD, fetched_at, |reader, origin| {
-                if let Ok(Rows::One | Rows::Deletion) = reader.outcome() {
-                    ahead.read(reader.plan(), reader.row(), origin, reader.time());
-                }
-            });
-        }
-        for (store, keys) in keys.by_store() {
-            let table = stores.table(*store);
-            if table.wants_to_read_ahead() {
-                table.read_ahead(keys)?;
-            }
-            keys.clear();
-        }
-        Ok(())
     }
 
     /// Which input's record comes next: the smallest event time, but not before inputs that may hold an earlier one.

@@ -24,6 +24,8 @@ const WAIT: Duration = limits::LOG_REQUEST_TIMEOUT.saturating_sub(Duration::from
 /// What asks for the log start and for the high watermark, in the protocol's ListOffsets.
 const SPEC_START: i64 = -2;
 const SPEC_END: i64 = -1;
+/// Kafka's answer for a time behind all records. What is lower, librdkafka has put there before it asked.
+const NO_RECORD_IS_THAT_LATE: i64 = -1;
 
 #[derive(Debug)]
 pub struct Admin {
@@ -188,7 +190,9 @@ impl Admin {
         let ask = |wait| admin::list_offsets(&self.client, &distinct, spec, wait);
         let mut answer = ask(LEADER_ANSWERS_WITHIN);
         let stale = match &answer {
-            Ok(entries) => entries.iter().any(|entry| leader_is_stale(entry.code)),
+            Ok(entries) => {
+                entries.iter().any(|entry| leader_is_stale(entry.code) || entry.offset < NO_RECORD_IS_THAT_LATE)
+            }
             // A leader that is gone does not answer at all.
             Err(error) => leader_is_stale(error.code) || leaves_doubt(error.code),
         };
@@ -206,10 +210,10 @@ impl Admin {
         });
         let offsets: Vec<i64> = offsets.collect::<Result<_, Error>>()?;
         if let Some(unanswered) = unanswered(spec, &offsets) {
-            // While brokers fail, librdkafka has been seen to answer so without an error. Taken for an offset, or for "no record
-            // is that late", state would be restored from the end of its changelog, and be empty.
+            // Where the request to one of several leaders fails, librdkafka tells of its partitions without an error. Taken for
+            // "no record is that late", state would be restored from the end of its changelog, and be empty.
             let partition = &partitions[unanswered];
-            return Err(Error::TimedOut { reason: format!("the start or end of {partition} is not known") });
+            return Err(Error::TimedOut { reason: format!("the offset asked for of {partition} is not known") });
         }
         Ok(offsets)
     }
@@ -332,10 +336,10 @@ fn describe(name: &TopicName, facts: TopicFacts, config: &[(String, String)]) ->
     }
 }
 
-/// The first partition without an offset, where every partition has one: a start and an end.
+/// The first partition that was not answered for. A start and an end every partition has.
 fn unanswered(spec: i64, offsets: &[i64]) -> Option<usize> {
     let always_there = spec == SPEC_START || spec == SPEC_END;
-    offsets.iter().position(|offset| *offset < 0).filter(|_| always_there)
+    offsets.iter().position(|&offset| offset < 0 && (always_there || offset != NO_RECORD_IS_THAT_LATE))
 }
 
 #[cfg(test)]
@@ -344,11 +348,12 @@ mod tests {
 
     #[test]
     fn a_partition_whose_start_or_end_is_not_answered_is_not_taken_for_one_that_ends_there() {
-        assert_eq!(unanswered(SPEC_START, &[0, 7, -1, -1]), Some(2));
+        assert_eq!(unanswered(SPEC_START, &[0, 7, -1001, -1001]), Some(2));
         assert_eq!(unanswered(SPEC_END, &[-1]), Some(0));
         assert_eq!(unanswered(SPEC_START, &[0, 7]), None);
         // No record is that late.
         assert_eq!(unanswered(1_767_225_600_000, &[-1, 3]), None);
+        assert_eq!(unanswered(1_767_225_600_000, &[3, -1001]), Some(1));
     }
 
     #[test]

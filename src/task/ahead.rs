@@ -1,0 +1,35 @@
+//! Reading rows from the backend before the records that look them up are processed, many at once.
+//!
+//! What it is not: needed. It fills caches, and whatever it leaves out is read when it is looked up.
+
+use super::reader::Rows;
+use super::{Task, TaskInput};
+use crate::operator::Failure;
+use crate::operator::ahead::Ahead;
+
+/// How many records of an input are looked at ahead of their processing.
+const AHEAD: usize = 4096;
+
+impl Task {
+    /// Where the records that were looked at ahead have all been processed: reads what the next of them will look up.
+    pub(super) fn read_ahead(&mut self, fetched_at: i64) -> Result<(), Failure> {
+        let Self { plan, inputs, stores, rows, ahead: keys, id, .. } = self;
+        let sub = &plan.sub_topologies[id.sub_topology.0 as usize];
+        let mut ahead = Ahead { plan: sub, stores: &plan.stores, rows, keys };
+        for TaskInput { input, .. } in inputs {
+            input.look_ahead(AHEAD, fetched_at, |reader, origin| {
+                if let Ok(Rows::One | Rows::Deletion) = reader.outcome() {
+                    ahead.read(reader.plan(), reader.row(), origin, reader.time());
+                }
+            });
+        }
+        for (store, keys) in keys.by_store() {
+            let table = stores.table(*store);
+            if table.wants_to_read_ahead() {
+                table.read_ahead(keys)?;
+            }
+            keys.clear();
+        }
+        Ok(())
+    }
+}
