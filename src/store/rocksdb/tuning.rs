@@ -174,7 +174,7 @@ impl Sizes {
             // A column family with one row holds one arena block: idle families together stay below a sixteenth.
             arena_block: (write_buffers / 16 / families).clamp(4 * KIB, MIB),
             // Allocated up front per family: together below a tenth of the write buffers.
-            memtable_bloom_ratio: (0.4 / families as f64).min(0.02),
+            memtable_bloom_ratio: (0.2 / families as f64).min(0.02),
             file: write_buffer.clamp(4 * MIB, 64 * MIB),
             // A few of them at a time, beside everything else.
             run: (cache / 16).clamp(256 * KIB, 16 * MIB),
