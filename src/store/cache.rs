@@ -31,9 +31,9 @@ const EVICTION_STEPS: usize = 32;
 /// Rows that are read at once; what they are read from is held meanwhile, a block for each at worst.
 const READ_TOGETHER: usize = 128;
 
-/// Decoded rows have so small a part of the budget before they are packed; dirty ones may need more of it. Few of them stay
-/// in the processor's caches, and a row is packed and unpacked faster than one far away is read (docs/benchmarks.md).
-const DECODED_SHARE: usize = 8;
+/// Decoded rows have a quarter of the budget before they are packed; dirty ones may need more of it. With less, state that
+/// would fit is packed and unpacked; with more, few rows are cached, and far from the processor (docs/benchmarks.md).
+const DECODED_SHARE: usize = 4;
 
 /// A stored row: the value columns, and the highest event time that went into it.
 #[derive(Clone, Debug, PartialEq)]

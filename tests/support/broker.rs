@@ -4,12 +4,13 @@
 //! The jars are fetched once, by `tests/broker/pom.xml`, into `${SIDESTREAM_CACHE:-~/.cache/sidestream}`. The broker
 //! ends with the test process, however that ends: a shell waits for the end of its standard input and then kills it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -401,17 +402,20 @@ appender.stdout.layout.type=PatternLayout
 appender.stdout.layout.pattern=%d %p %c{1}: %m%n
 ";
 
+/// Ports that nothing listens on, each given once by this process: another test's broker may not be up yet.
+pub fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    [(); COUNT].map(|()| free_listener().local_addr().unwrap().port())
+}
+
 /// Not from the range of outgoing connections (32768 and up on Linux): while a broker is down, one of its clients that
 /// tries to reconnect could get the broker's own port to connect from, and keep the broker from listening there again.
-pub fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    // All are held at once, so that they differ.
-    let listeners = [(); COUNT].map(|()| {
-        (0..1000)
-            .map(|_| 10_000 + (uuid::Uuid::new_v4().as_u128() % 20_000) as u16)
-            .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
-            .expect("a free port")
-    });
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+pub fn free_listener() -> TcpListener {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    (0..1000)
+        .map(|_| 10_000 + (uuid::Uuid::new_v4().as_u128() % 20_000) as u16)
+        .filter(|port| GIVEN.lock().unwrap().insert(*port))
+        .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+        .expect("a free port")
 }
 
 fn cluster_id() -> String {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -72,8 +72,8 @@ struct Connection {
 impl Proxy {
     /// Listens on a port of its own, for a broker that need not run yet.
     pub fn start(broker_port: u16) -> Self {
-        let [port] = super::broker::free_ports();
-        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let listener = super::broker::free_listener();
+        let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
             target: SocketAddr::from(([127, 0, 0, 1], broker_port)),
             refusing: AtomicBool::new(false),
