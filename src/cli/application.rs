@@ -64,12 +64,12 @@ fn host_name() -> String {
 pub fn instance(
     plan: &Arc<Plan>,
     settings: &Settings,
+    budget: MemoryBudget,
     path: &Path,
     log: SharedLog,
     clock: SharedClock,
     endpoint: String,
 ) -> Result<InstanceSettings, Failure> {
-    let budget = budget(plan, settings)?;
     let opened = state::open(path, plan, budget.rocksdb).map_err(|error| match error.help() {
         Some(help) => Failure::new(&error).help(help),
         None => Failure::new(&error),

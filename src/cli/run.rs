@@ -29,13 +29,14 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let settings = arguments.settings.resolve()?;
     let plan = Arc::new(load(&arguments.file)?.plan);
     start_logging(&settings)?;
-    let log = Arc::new(connect(&settings, Some(&budget(&plan, &settings)?))?);
+    let budget = budget(&plan, &settings)?;
+    let log = Arc::new(connect(&settings, Some(&budget))?);
     let stop = Stop::on_signals()?;
     let listening = listen(&settings.http)?;
     let endpoint = endpoint(&settings, listening.address());
     let path = settings.state_dir(&plan.name);
     let clock = SystemClock::shared();
-    let prepared = instance(&plan, &settings, &path, log, clock, endpoint)?;
+    let prepared = instance(&plan, &settings, budget, &path, log, clock, endpoint)?;
     let server = serve(listening, Arc::clone(&prepared.view), &settings)?;
     announce(&plan, &settings, &prepared.instance_id, &path.display().to_string());
 

@@ -109,6 +109,12 @@ pub struct TopicDescription {
     pub delete_retention_ms: i64,
 }
 
+impl TopicDescription {
+    pub fn all_partitions(&self) -> impl Iterator<Item = TopicPartition> {
+        (0..self.partitions).map(|number| TopicPartition::new(self.name.clone(), Partition(number)))
+    }
+}
+
 /// `cleanup.policy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cleanup {

@@ -8,7 +8,7 @@
 //! somebody has to agree to.
 
 use super::reset::Error;
-use crate::ids::{Offset, Partition, TopicPartition};
+use crate::ids::{Offset, TopicPartition};
 use crate::log::{Log, OffsetCommit, OffsetQuery};
 use crate::task::facts::OffsetMetadata;
 use crate::topology::Plan;
@@ -54,13 +54,10 @@ pub fn look(log: &dyn Log, plan: &Plan, edge: Edge, source: Option<&str>) -> Res
         return Err(Error::NoSuchSource { name: source.to_owned(), known });
     }
     let described = log.describe_topics(&topics)?;
-    let (inputs, ids): (Vec<TopicPartition>, Vec<String>) = described
-        .into_iter()
+    let (inputs, ids): (Vec<TopicPartition>, Vec<&str>) = described
+        .iter()
         .flatten()
-        .flat_map(|topic| {
-            (0..topic.partitions)
-                .map(move |number| (TopicPartition::new(topic.name.clone(), Partition(number)), topic.id.clone()))
-        })
+        .flat_map(|topic| topic.all_partitions().map(|partition| (partition, &*topic.id)))
         .unzip();
     let committed = log.committed(&plan.name, &inputs)?;
     let starts = log.offsets(OffsetQuery::Start, &inputs)?;
@@ -71,7 +68,7 @@ pub fn look(log: &dyn Log, plan: &Plan, edge: Edge, source: Option<&str>) -> Res
         let committed = committed?;
         let metadata = OffsetMetadata::parse(&committed.metadata);
         let is_in_range = (start..=end).contains(&committed.offset);
-        if is_in_range && !metadata.is_of_another_topic(&id) {
+        if is_in_range && !metadata.is_of_another_topic(id) {
             return None;
         }
         let to = match edge {

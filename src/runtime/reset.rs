@@ -10,8 +10,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::ids::{Partition, TopicName, TopicPartition};
-use crate::log::{self, Log, OffsetCommit};
+use crate::ids::{TopicName, TopicPartition};
+use crate::log::{self, Log, OffsetCommit, TopicDescription};
 use crate::store;
 use crate::store::directory::{self, StateDirectory};
 use crate::task::facts::{IdMark, OffsetMetadata, source_topics};
@@ -102,12 +102,8 @@ pub fn perform(log: &dyn Log, plan: &Plan, state_dir: &Path, removal: &Removal) 
 fn forget_changelogs(log: &dyn Log, plan: &Plan, stores: &[String]) -> Result<(), Error> {
     let forgotten: Vec<IdMark> = stores.iter().map(|store| IdMark::of(store)).collect();
     let topics: Vec<TopicName> = source_topics(plan).into_iter().collect();
-    let described = log.describe_topics(&topics)?.into_iter().flatten();
-    let inputs: Vec<TopicPartition> = described
-        .flat_map(|topic| {
-            (0..topic.partitions).map(move |number| TopicPartition::new(topic.name.clone(), Partition(number)))
-        })
-        .collect();
+    let described = log.describe_topics(&topics)?;
+    let inputs: Vec<TopicPartition> = described.iter().flatten().flat_map(TopicDescription::all_partitions).collect();
     let committed = log.committed(&plan.name, &inputs)?;
     let offsets: Vec<OffsetCommit> = inputs
         .into_iter()

@@ -359,11 +359,7 @@ impl Restorer {
         let job = self.queue.front()?.job.clone();
         let subject = job.task.to_string();
         match &error {
-            restore::Error::StateWithoutOffset { .. }
-            | restore::Error::ChangelogWithoutOffset { .. }
-            | restore::Error::InputReplaced { .. }
-            | restore::Error::RepartitionReplaced { .. }
-            | restore::Error::ChangelogReplaced { .. } => {
+            _ if error.is_final() => {
                 self.queue.pop_front();
                 Some(Finished { job, outcome: Err(error.into()) })
             }
@@ -375,7 +371,7 @@ impl Restorer {
                 self.put_behind();
                 None
             }
-            restore::Error::Store(_) | restore::Error::Table(_) => {
+            _ => {
                 let help = match &error {
                     restore::Error::Store(error) => error.help_clause(),
                     _ => String::new(),
@@ -387,6 +383,7 @@ impl Restorer {
             }
         }
     }
+
     /// The others go first.
     fn put_behind(&mut self) {
         self.queue.rotate_left(1);

@@ -195,7 +195,7 @@ impl Table {
         self.look_ups.all += 1;
         self.recent.asked();
         let hash = self.hasher.hash_one(key);
-        if let Some(&id) = self.index.find(hash, |&id| &*self.entries[id].key == key) {
+        if let Some(id) = self.decoded(hash, key) {
             self.entries[id].referenced = true;
             if self.entries[id].state == State::Erased {
                 self.entries[id].before = self.read(key)?;
@@ -231,8 +231,7 @@ impl Table {
         let mut wanted = Vec::with_capacity(keys.len());
         for (key, _) in keys.sorted() {
             let hash = self.hasher.hash_one(key);
-            let is_decoded = self.index.find(hash, |&id| &*self.entries[id].key == key).is_some();
-            if !is_decoded && !self.packed.contains(hash, key) {
+            if self.decoded(hash, key).is_none() && !self.packed.contains(hash, key) {
                 wanted.push(key);
             }
         }
@@ -240,8 +239,8 @@ impl Table {
         self.look_ups.ahead += wanted.len() as u64;
         let mut absent: Vec<&[u8]> = Vec::new();
         for keys in wanted.chunks(READ_TOGETHER) {
+            let packed_bytes = self.packed_bytes();
             let (packed, hasher, read) = (&mut self.packed, &self.hasher, &mut self.recent.read);
-            let packed_bytes = self.budget_bytes - self.bytes.clamp(self.decoded_bytes, self.budget_bytes);
             self.backend.multi_get(self.at, keys, &mut |index, value| match value {
                 Some(value) => {
                     packed.put(hasher.hash_one(keys[index]), keys[index], value, packed_bytes);
@@ -293,7 +292,7 @@ impl Table {
     /// Deletes a row that is known to exist, without reading it from the backend.
     pub fn erase(&mut self, key: &[u8]) -> Result<(), Error> {
         let hash = self.hasher.hash_one(key);
-        if self.index.find(hash, |&id| &*self.entries[id].key == key).is_some() {
+        if self.decoded(hash, key).is_some() {
             let id = self.entry(key)?;
             self.delete(id);
             return Ok(());
@@ -385,7 +384,7 @@ impl Table {
             let entry = &mut self.entries[id];
             entry.current = entry.before.take();
             match std::mem::replace(&mut entry.state, State::Clean) {
-                State::Erased => self.remove(id),
+                State::Erased => drop(self.remove(id)),
                 State::Vacant | State::Clean | State::Dirty => {}
             }
         }
@@ -442,8 +441,17 @@ impl Table {
     }
 
     fn cached(&self, key: &[u8]) -> Option<&Entry> {
-        let hash = self.hasher.hash_one(key);
-        self.index.find(hash, |&id| &*self.entries[id].key == key).map(|&id| &self.entries[id])
+        self.decoded(self.hasher.hash_one(key), key).map(|id| &self.entries[id])
+    }
+
+    /// The decoded entry of a key, whose hash that is.
+    fn decoded(&self, hash: u64, key: &[u8]) -> Option<usize> {
+        self.index.find(hash, |&id| &*self.entries[id].key == key).copied()
+    }
+
+    /// What packed rows may take beside the decoded ones.
+    fn packed_bytes(&self) -> usize {
+        self.budget_bytes - self.bytes.clamp(self.decoded_bytes, self.budget_bytes)
     }
 
     fn insert(&mut self, hash: u64, key: &[u8], current: Option<Stored>) -> usize {
@@ -493,20 +501,20 @@ impl Table {
                 entry.referenced = false;
                 continue;
             }
-            let hash = self.hasher.hash_one(&*entry.key);
-            if let Some(stored) = &entry.current {
+            let (hash, key, current) = self.remove(self.hand);
+            if let Some(stored) = current {
                 self.scratch.clear();
                 // A row that cannot be encoded is not packed, but no such row is clean.
                 if self.codec.encode(&stored.row, Some(stored.time), &mut self.scratch).is_ok() {
-                    let decoded_bytes = (self.bytes - entry.bytes).clamp(self.decoded_bytes, self.budget_bytes);
-                    self.packed.put(hash, &entry.key, &self.scratch, self.budget_bytes - decoded_bytes);
+                    let packed_bytes = self.packed_bytes();
+                    self.packed.put(hash, &key, &self.scratch, packed_bytes);
                 }
             }
-            self.remove(self.hand);
         }
     }
 
-    fn remove(&mut self, id: usize) {
+    /// Takes an entry out: its key's hash, its key, and its row.
+    fn remove(&mut self, id: usize) -> (u64, Box<[u8]>, Option<Stored>) {
         let hash = self.hasher.hash_one(&*self.entries[id].key);
         if let Ok(found) = self.index.find_entry(hash, |&other| other == id) {
             found.remove();
@@ -514,8 +522,9 @@ impl Table {
         let entry = &mut self.entries[id];
         self.bytes -= entry.bytes;
         (entry.state, entry.bytes) = (State::Vacant, 0);
-        (entry.key, entry.current) = (Box::default(), None);
+        let (key, current) = (std::mem::take(&mut entry.key), entry.current.take());
         self.vacant.push(id);
+        (hash, key, current)
     }
 }
 

@@ -487,8 +487,8 @@ impl Task {
         let (at, changelog) = (StorePartition { store, partition: self.id.partition }, self.facts.changelog(store));
         let topic = outbox.topic(&changelog.topic);
         let mut run = Run::default();
+        let timestamp = EventTime(self.clock.wall_micros() / 1000);
         for (key, value) in rows {
-            let timestamp = EventTime(self.clock.wall_micros() / 1000);
             let record = OutgoingRecord { key: Some(&key), value: Some(&value), timestamp, headers: &[] };
             outbox.send(topic, self.id.partition, record)?;
             run.push(&key, Some(&value));

@@ -18,7 +18,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::Exit;
-use super::application::{endpoint, instance, listen, serve, start_logging};
+use super::application::{budget, endpoint, instance, listen, serve, start_logging};
 use super::output::{Colour, Failure};
 use super::record::SourceWriter;
 use super::scratch::Scratch;
@@ -109,7 +109,8 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let listening = listen_somewhere(&settings, &mut screen)?;
     let address = listening.address();
     let endpoint = endpoint(&settings, address);
-    let prepared = instance(&plan, &settings, &path, log.client("dev").shared(), Arc::clone(&clock), endpoint)?;
+    let (budget, client) = (budget(&plan, &settings)?, log.client("dev").shared());
+    let prepared = instance(&plan, &settings, budget, &path, client, Arc::clone(&clock), endpoint)?;
     let view = Arc::clone(&prepared.view);
     let server = serve(listening, Arc::clone(&view), &settings)?;
     greet(&mut screen, &plan, &generators, &arguments.input, &address.to_string())?;
