@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// For Rust; linked in, it replaces C's `malloc` for RocksDB and librdkafka as well.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     sidestream::cli::main()
 }

@@ -40,6 +40,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rdkafka_sys", &["log/kafka"]),
     ("rocksdb", &["store/rocksdb"]),
     ("hashbrown", &["store/cache", "store/packed"]),
+    ("smallvec", &["store/cache"]),
+    // A program chooses its allocator, not a library.
+    ("mimalloc", &[]),
     ("sqlparser", &["expression"]),
     ("saphyr_parser", &["topology"]),
     ("axum", &["http"]),

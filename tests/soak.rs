@@ -99,7 +99,10 @@ fn random_faults_for_hours_lose_and_double_nothing_and_nothing_grows() {
         case.close_windows();
         case.check();
         assert!(witness.is_running(), "{}", witness.log_text());
-        samples.push(Sample::of(witness.pid(), began.elapsed()));
+        let sample = Sample::of(witness.pid(), began.elapsed());
+        let state_bytes = witness.metric("sidestream_state_memory_bytes");
+        eprintln!("{:?} rss {} state {state_bytes}", sample.at, sample.rss_bytes);
+        samples.push(sample);
     }
     let warm = &samples[samples.len() / 3..];
     let mean = warm.iter().map(|sample| sample.rss_bytes).sum::<f64>() / warm.len() as f64;

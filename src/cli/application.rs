@@ -108,5 +108,6 @@ pub fn budget(plan: &Plan, settings: &Settings) -> Result<MemoryBudget, Failure>
     let on_disk = if on_disk { StateOnDisk::RocksDb } else { StateOnDisk::None };
     let total = settings.memory.unwrap_or_else(|| default_memory(container_limit()));
     let workers = u32::try_from(settings.workers).unwrap_or(u32::MAX);
-    MemoryBudget::split(total, workers, on_disk).map_err(Failure::new)
+    let budget = MemoryBudget::split(total, workers, on_disk).map_err(Failure::new)?;
+    settings.row_cache.map_or(Ok(budget), |bytes| budget.with_row_cache(bytes, workers).map_err(Failure::new))
 }

@@ -82,6 +82,14 @@ pub const KEYS: &[Key] = &[
         "half of the container's limit, else 512MB",
     ),
     key(
+        "row_cache",
+        Some("row-cache"),
+        "SIDESTREAM_ROW_CACHE",
+        "SIZE",
+        "how much of the memory is for rows of state that are in use; more leaves RocksDB less",
+        "30 % of it",
+    ),
+    key(
         "commit_interval",
         Some("commit-interval"),
         "SIDESTREAM_COMMIT_INTERVAL",
@@ -249,6 +257,8 @@ pub struct Settings {
     pub workers: usize,
     /// In bytes; `None`: by the container's limit (`store::budget`).
     pub memory: Option<u64>,
+    /// In bytes, of all workers; `None`: the share that `store::budget` gives.
+    pub row_cache: Option<u64>,
     pub commit_interval: Duration,
     /// `None` is unlimited.
     pub sync_max_wait: Option<Duration>,
@@ -359,6 +369,7 @@ impl Settings {
                 .parsed("workers", |text| text::number(text, 1, 1024))
                 .unwrap_or_else(|| available_parallelism().map_or(1, usize::from)),
             memory: given.parsed("memory", text::memory),
+            row_cache: given.parsed("row_cache", text::size),
             commit_interval: given
                 .parsed("commit_interval", |text| {
                     text::duration_between(text, Duration::from_millis(1), Duration::from_secs(5))
@@ -413,6 +424,7 @@ impl Settings {
             ),
             ("workers".into(), self.workers.to_string()),
             ("memory".into(), or_none(self.memory.map(|bytes| bytes.to_string()))),
+            ("row_cache".into(), or_none(self.row_cache.map(|bytes| bytes.to_string()))),
             ("commit_interval".into(), format!("{:?}", self.commit_interval)),
             (
                 "sync_max_wait".into(),

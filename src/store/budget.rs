@@ -8,7 +8,7 @@
 //! fetch queues             15 %      20 %            64 MiB   fetched records not yet taken
 //! spare                     5 %      10 %                 -   HTTP, logs, what nobody counts
 //! ```
-//! What the caps leave over goes to RocksDB, or to the row caches where there is none. A commit is cut when the dirty rows
+//! `--row-cache` sets the row caches' share; RocksDB gives or gets the difference. What the caps leave over goes to RocksDB, or to the row caches where there is none. A commit is cut when the dirty rows
 //! of a worker reach half of its row cache (EXACTLY-ONCE rule 15c).
 //!
 //! State in the memory backend is not in here: it is as large as it is.
@@ -56,6 +56,16 @@ pub struct TooLittleMemory {
     pub workers: u32,
 }
 
+/// The user must act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a row cache of {given} bytes does not fit: at most {most} of the memory can be for it; lower --row-cache or raise --memory"
+)]
+pub struct RowCacheTooLarge {
+    pub given: u64,
+    pub most: u64,
+}
+
 impl MemoryBudget {
     /// Shares out `total` bytes.
     pub fn split(total: u64, workers: u32, state: StateOnDisk) -> Result<Self, TooLittleMemory> {
@@ -83,6 +93,19 @@ impl MemoryBudget {
             producer_queue_per_worker: queue_per_worker,
             fetch_queue_per_worker: queue_per_worker,
         })
+    }
+
+    /// The same with so many bytes for the row caches of all workers together. RocksDB keeps half of its share.
+    pub fn with_row_cache(self, bytes: u64, workers: u32) -> Result<Self, RowCacheTooLarge> {
+        let count = u64::from(workers.max(1));
+        let both = self.rocksdb + self.row_cache_per_worker * count;
+        let most = both - self.rocksdb / 2;
+        if bytes > most {
+            return Err(RowCacheTooLarge { given: bytes, most });
+        }
+        let row_cache_per_worker = bytes / count;
+        let rocksdb = if self.rocksdb == 0 { 0 } else { both - row_cache_per_worker * count };
+        Ok(Self { rocksdb, row_cache_per_worker, dirty_rows_per_worker: row_cache_per_worker / 2, ..self })
     }
 
     /// What a fetching client may hold of records' bytes: half of a worker's fetch queue. What the client keeps beside every
@@ -209,6 +232,19 @@ mod tests {
         let text = "40 MiB of memory are too few for 2 workers, which need 64: raise --memory or lower --workers";
         assert_eq!(error.to_string(), text);
         assert!(MemoryBudget::split(64 * MIB, 2, StateOnDisk::RocksDb).is_ok());
+    }
+
+    #[test]
+    fn what_a_row_cache_does_not_take_is_rocksdbs() {
+        let budget = MemoryBudget::split(200 * MIB, 2, StateOnDisk::RocksDb).unwrap();
+        let smaller = budget.with_row_cache(10 * MIB, 2).unwrap();
+        assert_eq!((smaller.row_cache_per_worker, smaller.dirty_rows_per_worker), (5 * MIB, 5 * MIB / 2));
+        assert_eq!(smaller.sum(2), budget.sum(2));
+        let error = budget.with_row_cache(96 * MIB, 2).unwrap_err();
+        assert_eq!(error, RowCacheTooLarge { given: 96 * MIB, most: 95 * MIB });
+        assert!(budget.with_row_cache(95 * MIB, 2).is_ok());
+        let in_memory = MemoryBudget::split(200 * MIB, 2, StateOnDisk::None).unwrap();
+        assert_eq!(in_memory.with_row_cache(10 * MIB, 2).unwrap().rocksdb, 0);
     }
 
     #[test]

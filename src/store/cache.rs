@@ -16,6 +16,7 @@ use std::ops::ControlFlow;
 
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
+use smallvec::SmallVec;
 
 use super::packed::Packed;
 use super::row::RowCodec;
@@ -25,8 +26,12 @@ use crate::probe::{self, Rule};
 use crate::row::Row;
 use crate::value::Value;
 
-/// How far the eviction hand moves for one new entry; the rest is done when a commit has made dirty entries clean.
-const EVICTION_STEPS: usize = 32;
+/// How many entries are worked on together: their rows lie apart in memory, and waiting for all of them takes little
+/// longer than for one.
+const TOGETHER: usize = 16;
+
+/// How far the eviction hand moves for so many new entries; the rest is done when a commit has made dirty entries clean.
+const EVICTION_STEPS: usize = 32 * TOGETHER;
 
 /// Rows that are read at once; what they are read from is held meanwhile, a block for each at worst.
 const READ_TOGETHER: usize = 128;
@@ -34,6 +39,12 @@ const READ_TOGETHER: usize = 128;
 /// Decoded rows have a quarter of the budget before they are packed; dirty ones may need more of it. With less, state that
 /// would fit is packed and unpacked; with more, few rows are cached, and far from the processor (docs/benchmarks.md).
 const DECODED_SHARE: usize = 4;
+/// They have less where rows come back from the packed part more often than they are found decoded. Then what is packed
+/// was in use a moment ago, and need not come from memory first.
+const DECODED_SHARE_SELDOM_FOUND: usize = 16;
+
+/// Most keys are short, and reading one should not be a visit to yet another place.
+type Key = SmallVec<[u8; 24]>;
 
 /// A stored row: the value columns, and the highest event time that went into it.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,9 +86,21 @@ impl Recent {
     }
 }
 
+/// How many look-ups each part of the cache answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Answers {
+    decoded: u32,
+    packed: u32,
+}
+
+impl Answers {
+    /// So many are judged together: some commits' worth.
+    const COUNT: u32 = 16 * 1024;
+}
+
 #[derive(Debug)]
 struct Entry {
-    key: Box<[u8]>,
+    key: Key,
     current: Option<Stored>,
     /// The image at the last commit; only meaningful while dirty.
     before: Option<Stored>,
@@ -115,6 +138,7 @@ pub struct Table {
     /// From here on decoded rows are packed.
     decoded_bytes: usize,
     packed: Packed,
+    answers: Answers,
     /// A row on its way there.
     scratch: Vec<u8>,
     look_ups: LookUps,
@@ -162,8 +186,8 @@ impl Table {
         budget_bytes: usize,
     ) -> Self {
         let packed = Packed::new(budget_bytes);
-        let packed_bytes = budget_bytes - budget_bytes / DECODED_SHARE;
-        let decoded_bytes = if packed.fits(packed_bytes) { budget_bytes - packed_bytes } else { budget_bytes };
+        let decoded_bytes = budget_bytes / DECODED_SHARE;
+        let decoded_bytes = if packed.fits(budget_bytes - decoded_bytes) { decoded_bytes } else { budget_bytes };
         Self {
             at,
             backend,
@@ -181,6 +205,7 @@ impl Table {
             packed,
             scratch: Vec::new(),
             look_ups: LookUps::default(),
+            answers: Answers::default(),
             recent: Recent::default(),
             sweep_from: Vec::new(),
         }
@@ -196,6 +221,7 @@ impl Table {
         self.recent.asked();
         let hash = self.hasher.hash_one(key);
         if let Some(id) = self.decoded(hash, key) {
+            self.answers.decoded += 1;
             self.entries[id].referenced = true;
             if self.entries[id].state == State::Erased {
                 self.entries[id].before = self.read(key)?;
@@ -205,10 +231,13 @@ impl Table {
         }
         let codec = &self.codec;
         let current = match self.packed.take(hash, key, |bytes| decode(codec, bytes)) {
-            Some(row) => Some(row?),
+            Some(row) => {
+                self.answers.packed += 1;
+                Some(row?)
+            }
             None => self.read(key)?,
         };
-        self.evict(EVICTION_STEPS);
+        self.make_room();
         Ok(EntryId(self.insert(hash, key, current)))
     }
 
@@ -250,7 +279,7 @@ impl Table {
             })?;
         }
         for key in absent {
-            self.evict(EVICTION_STEPS);
+            self.make_room();
             self.insert(self.hasher.hash_one(key), key, None);
         }
         Ok(())
@@ -309,7 +338,7 @@ impl Table {
     pub fn keys(&mut self, range: KeyRange<'_>, limit: usize) -> Result<Vec<Box<[u8]>>, Error> {
         if let Some(Ordered { keys, taken }) = &mut self.ordered {
             let new = self.dirty.get(*taken..).unwrap_or_default();
-            keys.extend(new.iter().map(|&id| self.entries[id].key.clone()));
+            keys.extend(new.iter().map(|&id| Box::from(&*self.entries[id].key)));
             *taken = self.dirty.len();
         }
         let Some(ordered) = &self.ordered else {
@@ -340,6 +369,9 @@ impl Table {
 
     /// The dirty key with that number, in the order in which keys became dirty.
     pub fn dirty(&self, number: usize) -> Dirty<'_> {
+        if number.is_multiple_of(TOGETHER) {
+            await_rows(&self.entries, self.dirty[number..].iter().take(TOGETHER));
+        }
         let entry = &self.entries[self.dirty[number]];
         let before = entry.before.as_ref().filter(|_| !probe::is_broken(Rule::ImageForgotten));
         Dirty { key: &entry.key, before, after: entry.current.as_ref() }
@@ -349,7 +381,10 @@ impl Table {
     /// last commit are left out.
     pub fn stage<E: From<Error>>(&self, mut write: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
         let mut buffer = Vec::with_capacity(256);
-        for &id in &self.dirty {
+        for (number, &id) in self.dirty.iter().enumerate() {
+            if number.is_multiple_of(TOGETHER) {
+                await_rows(&self.entries, self.dirty[number..].iter().take(TOGETHER));
+            }
             let entry = &self.entries[id];
             match (&entry.current, &entry.before) {
                 (Some(stored), _) => {
@@ -367,7 +402,11 @@ impl Table {
 
     /// The commit has been written: what is cached is now the committed state.
     pub fn committed(&mut self) {
-        for id in std::mem::take(&mut self.dirty) {
+        let dirty = std::mem::take(&mut self.dirty);
+        for (number, &id) in dirty.iter().enumerate() {
+            if number.is_multiple_of(TOGETHER) {
+                await_rows(&self.entries, dirty[number..].iter().take(TOGETHER));
+            }
             let entry = &mut self.entries[id];
             (entry.state, entry.before) = (State::Clean, None);
             let bytes = entry_bytes(&entry.key, entry.current.as_ref());
@@ -457,7 +496,8 @@ impl Table {
     fn insert(&mut self, hash: u64, key: &[u8], current: Option<Stored>) -> usize {
         let bytes = entry_bytes(key, current.as_ref());
         self.bytes += bytes;
-        let entry = Entry { key: Box::from(key), current, before: None, state: State::Clean, referenced: true, bytes };
+        let entry =
+            Entry { key: Key::from_slice(key), current, before: None, state: State::Clean, referenced: false, bytes };
         let id = match self.vacant.pop() {
             Some(id) => {
                 self.entries[id] = entry;
@@ -483,38 +523,72 @@ impl Table {
         self.dirty.push(id.0);
     }
 
-    /// Makes room for one more entry: the clock algorithm over clean entries, at most so many steps.
-    fn evict(&mut self, mut steps: usize) {
+    /// Makes room for more entries, some at a time.
+    fn make_room(&mut self) {
+        if self.answers.decoded + self.answers.packed >= Answers::COUNT {
+            self.adapt();
+        }
+        let average = self.bytes.checked_div(self.index.len()).unwrap_or(0);
+        if self.bytes > self.decoded_bytes + average * TOGETHER {
+            self.evict(EVICTION_STEPS);
+        }
+    }
+
+    /// Sets the size of the decoded part by what it has been good for.
+    fn adapt(&mut self) {
+        let Answers { decoded, packed } = std::mem::take(&mut self.answers);
+        let [most, least] = [DECODED_SHARE, DECODED_SHARE_SELDOM_FOUND].map(|share| self.budget_bytes / share);
+        let average = self.bytes.checked_div(self.index.len()).unwrap_or(0);
+        if self.decoded_bytes == least && average * (self.index.len() + self.packed.len()) <= most {
+            self.decoded_bytes = most;
+        } else if self.decoded_bytes == most && packed > decoded {
+            self.decoded_bytes = least;
+        }
+    }
+
+    /// The clock algorithm over clean entries, at most so many steps.
+    fn evict(&mut self, steps: usize) {
         if self.bytes <= self.decoded_bytes {
             return;
         }
         self.packed.shrink(self.budget_bytes.saturating_sub(self.bytes));
-        steps = steps.min(2 * self.entries.len());
+        let mut steps = steps.min(2 * self.entries.len());
+        let mut leaving = Vec::with_capacity(TOGETHER);
         while self.bytes > self.decoded_bytes && steps > 0 && self.dirty.len() < self.index.len() {
-            steps -= 1;
-            self.hand = (self.hand + 1) % self.entries.len();
-            let entry = &mut self.entries[self.hand];
-            if entry.state != State::Clean {
-                continue;
-            }
-            if entry.referenced {
-                entry.referenced = false;
-                continue;
-            }
-            let (hash, key, current) = self.remove(self.hand);
-            if let Some(stored) = current {
-                self.scratch.clear();
-                // A row that cannot be encoded is not packed, but no such row is clean.
-                if self.codec.encode(&stored.row, Some(stored.time), &mut self.scratch).is_ok() {
-                    let packed_bytes = self.packed_bytes();
-                    self.packed.put(hash, &key, &self.scratch, packed_bytes);
+            let mut bytes = self.bytes;
+            // Not all the way round: an entry leaves once.
+            for _ in 0..steps.min(self.entries.len()) {
+                if leaving.len() == TOGETHER || bytes <= self.decoded_bytes {
+                    break;
                 }
+                steps -= 1;
+                self.hand = (self.hand + 1) % self.entries.len();
+                let entry = &mut self.entries[self.hand];
+                if entry.state == State::Clean && !std::mem::take(&mut entry.referenced) {
+                    bytes -= entry.bytes;
+                    leaving.push(self.hand);
+                }
+            }
+            await_rows(&self.entries, leaving.iter());
+            leaving.drain(..).for_each(|id| self.pack(id));
+        }
+    }
+
+    /// Moves a clean entry to the packed part.
+    fn pack(&mut self, id: usize) {
+        let (hash, key, current) = self.remove(id);
+        if let Some(stored) = current {
+            self.scratch.clear();
+            // A row that cannot be encoded is not packed, but no such row is clean.
+            if self.codec.encode(&stored.row, Some(stored.time), &mut self.scratch).is_ok() {
+                let packed_bytes = self.packed_bytes();
+                self.packed.put(hash, &key, &self.scratch, packed_bytes);
             }
         }
     }
 
     /// Takes an entry out: its key's hash, its key, and its row.
-    fn remove(&mut self, id: usize) -> (u64, Box<[u8]>, Option<Stored>) {
+    fn remove(&mut self, id: usize) -> (u64, Key, Option<Stored>) {
         let hash = self.hasher.hash_one(&*self.entries[id].key);
         if let Ok(found) = self.index.find_entry(hash, |&other| other == id) {
             found.remove();
@@ -526,6 +600,17 @@ impl Table {
         self.vacant.push(id);
         (hash, key, current)
     }
+}
+
+/// Waits until the rows of some entries have come from memory, for all of them at once.
+fn await_rows<'i>(entries: &[Entry], ids: impl Iterator<Item = &'i usize>) {
+    let is_null =
+        |stored: &Option<Stored>| stored.as_ref().is_some_and(|stored| stored.row.first() == Some(&Value::Null));
+    let seen = ids.fold(0_usize, |seen, &id| {
+        let Entry { current, before, .. } = &entries[id];
+        seen + usize::from(is_null(current)) + usize::from(is_null(before))
+    });
+    std::hint::black_box(seen);
 }
 
 fn decode(codec: &RowCodec, bytes: &[u8]) -> Result<Stored, Error> {

@@ -114,6 +114,10 @@ impl Packed {
         budget_bytes >= FEWEST_CHUNKS * self.chunk_bytes
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
     /// Whether it has a row of that key.
     pub(super) fn contains(&self, hash: u64, key: &[u8]) -> bool {
         self.index.find(hash, |&slot| parts(&self.chunks, &self.classes, slot).0 == key).is_some()

@@ -9,14 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidestream::ids::{EventTime, Offset, Partition, TopicName, TopicPartition};
-use sidestream::limits;
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::types::RDKafkaErrorCode;
+use sidestream::ids::{Offset, Partition, TopicName, TopicPartition};
 use sidestream::log::kafka::{KafkaLog, KafkaSettings};
 use sidestream::log::partitioner::partition_of;
-use sidestream::log::{
-    Cleanup, FetchSlot, Fetched, Log, NewTopic, Next, OffsetQuery, OutgoingRecord, Producer, ProducerSettings, Record,
-    SendFailure, TopicHandle,
-};
+use sidestream::log::{Cleanup, FetchSlot, Fetched, Log, NewTopic, Next, OffsetQuery, Record};
 
 use super::eventually;
 
@@ -122,8 +121,8 @@ impl Kafka {
 
 /// Writes JSON records as any client would, outside of transactions. Nobody else writes to its topic meanwhile.
 pub struct Feeder {
-    producer: Box<dyn Producer>,
-    topic: TopicHandle,
+    producer: BaseProducer,
+    topic: String,
     partitions: u32,
     log: Arc<KafkaLog>,
     written_to: Vec<TopicPartition>,
@@ -131,22 +130,21 @@ pub struct Feeder {
     end: i64,
 }
 
+/// How long brokers may take to accept a record: until a killed one's partitions have other leaders.
+const ACCEPTED_WITHIN: Duration = Duration::from_mins(2);
+
 impl Feeder {
     pub fn new(kafka: &Kafka, topic: &str, partitions: u32) -> Self {
-        let settings = ProducerSettings {
-            name: "test-feeder".to_owned(),
-            transactional_id: None,
-            max_message_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
-            batch_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
-            queue_bytes: 64 << 20,
-        };
-        let mut producer = kafka.log.producer(&settings).unwrap();
-        producer.init().unwrap();
-        let name = TopicName::new(topic);
-        let topic = producer.topic(&name).unwrap();
-        let partition = |number| TopicPartition::new(name.clone(), Partition(number));
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", &kafka.brokers)
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", ACCEPTED_WITHIN.as_millis().to_string())
+            .create()
+            .unwrap();
+        let partition = |number| TopicPartition::new(TopicName::new(topic), Partition(number));
         let written_to = (0..partitions).map(partition).collect();
-        let mut feeder = Self { producer, topic, partitions, log: Arc::clone(&kafka.log), written_to, end: 0 };
+        let mut feeder =
+            Self { producer, topic: topic.to_owned(), partitions, log: Arc::clone(&kafka.log), written_to, end: 0 };
         feeder.end = feeder.ends();
         feeder
     }
@@ -163,15 +161,13 @@ impl Feeder {
     }
 
     pub fn send_to(&mut self, partition: Partition, key: &str, value: &str, timestamp_ms: i64) {
-        let record = OutgoingRecord {
-            key: Some(key.as_bytes()),
-            value: Some(value.as_bytes()),
-            timestamp: EventTime(timestamp_ms),
-            headers: &[],
-        };
-        while let Err(failure) = self.producer.send(self.topic, partition, record) {
-            assert_eq!(failure, SendFailure::QueueFull);
+        let partition = i32::try_from(partition.0).unwrap();
+        let mut record =
+            BaseRecord::to(&self.topic).partition(partition).key(key).payload(value).timestamp(timestamp_ms);
+        while let Err((error, refused)) = self.producer.send(record) {
+            assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{error}");
             self.producer.poll(Duration::from_millis(10));
+            record = refused;
         }
         self.end += 1;
     }
@@ -179,14 +175,11 @@ impl Feeder {
     /// Returns when the broker has everything, each record once.
     ///
     /// # Panics
-    /// When it has not. A record that is not acknowledged within 10 s is given up by the client, and what comes out without
-    /// it looks like a wrong result: the first row that tells of it has a sum that nobody expects.
+    /// When it has not. What comes out without a record looks like a wrong result: the first row that tells of it has a sum
+    /// that nobody expects.
     #[track_caller]
     pub fn flush(&mut self) {
-        eventually("records acknowledged", Duration::from_mins(1), || {
-            self.producer.poll(Duration::from_millis(20));
-            (self.producer.queued_bytes() == 0).then_some(())
-        });
+        self.producer.flush(ACCEPTED_WITHIN).unwrap();
         assert_eq!(self.ends(), self.end, "the input itself is not what was sent");
     }
 }

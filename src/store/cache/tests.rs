@@ -14,7 +14,7 @@ use crate::store::memory::Memory;
 const AT: StorePartition = StorePartition { store: StoreId(0), partition: Partition(0) };
 
 /// Some hundred decoded rows, and as many packed ones as there can be.
-const LEAST_TO_PACK: usize = 90_000;
+const LEAST_TO_PACK: usize = 100_000;
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -177,6 +177,40 @@ fn rows_that_left_the_decoded_part_come_back_without_asking_the_backend() {
     }
     commit(&mut table, &backend);
     assert_eq!(table.get(&7_u16.to_be_bytes()).unwrap(), None);
+}
+
+#[test]
+fn the_decoded_part_is_as_large_as_it_is_useful() {
+    let backend: SharedBackend = Arc::new(Memory::new());
+    let mut table = table(&backend, 4 << 20);
+    let mut random = fastrand::Rng::with_seed(1);
+    let most = table.decoded_bytes;
+    let mut use_keys = |table: &mut Table, keys: u32| {
+        for number in 0..3 * Answers::COUNT {
+            let key = random.u32(..keys).to_be_bytes();
+            let id = table.entry(&key).unwrap();
+            let before = value(table.stored(id)).unwrap_or(0);
+            table.put(id, Stored { row: vec![Value::Bigint(before + 1)], time: EventTime(3) });
+            if number % 1_000 == 999 {
+                commit(table, &backend);
+            }
+        }
+        commit(table, &backend);
+    };
+    use_keys(&mut table, 1_000);
+    assert_eq!(table.decoded_bytes, most, "all rows are in it");
+    use_keys(&mut table, 40_000);
+    assert_eq!(table.decoded_bytes, most / 4, "most rows have left it when they are asked for");
+    assert!(table.bytes <= most / 4, "{} bytes", table.bytes);
+    assert_eq!(table.look_ups.missed, u64::try_from(table.index.len() + table.packed.len()).unwrap());
+    for key in 4_000..40_000_u32 {
+        table.erase(&key.to_be_bytes()).unwrap();
+    }
+    commit(&mut table, &backend);
+    use_keys(&mut table, 4_000);
+    assert_eq!(table.decoded_bytes, most, "they would all fit again");
+    let total: i64 = (0..4_000_u32).map(|key| value(table.get(&key.to_be_bytes()).unwrap()).unwrap_or(0)).sum();
+    assert!(total > i64::from(6 * Answers::COUNT), "{total}");
 }
 
 #[test]
