@@ -68,7 +68,9 @@ fn a_cluster_whose_brokers_restart_and_crash_and_a_zombie_lose_and_double_nothin
 /// How long the random faults last, in minutes.
 const MINUTES: &str = "SIDESTREAM_SOAK_MINUTES";
 const MINUTES_BY_DEFAULT: u64 = 120;
-/// Of the samples, the first third is warm-up. Over the rest a process may grow by the larger one of these...
+/// Of each instance. State fills its share of it in the course of hours, so that it is counted by itself.
+const MEMORY_MB: f64 = 96.0;
+/// Of the samples, the first third is warm-up. Over the rest a process may grow, beside its state, by the larger one of these...
 const GROWTH_OF_RSS: f64 = 0.05;
 const GROWTH_OF_RSS_BYTES: f64 = 12e6;
 /// ... and open more files by this many: connections to brokers come and go.
@@ -83,8 +85,9 @@ fn random_faults_for_hours_lose_and_double_nothing_and_nothing_grows() {
     let mut cluster = Cluster::start();
     let mut case = Case::new(cluster.brokers(), "soak");
     case.entrance = cluster.proxied_brokers();
-    let mut witness = case.start_with("witness", &["--memory", "96MB"]);
-    let mut others = ["a", "b"].map(|id| case.start_with(id, &["--memory", "96MB"]));
+    let memory = format!("{MEMORY_MB}MB");
+    let mut witness = case.start_with("witness", &["--memory", &memory]);
+    let mut others = ["a", "b"].map(|id| case.start_with(id, &["--memory", &memory]));
     witness.wait_ready();
     let mut samples = Vec::new();
     for round in 0_u64.. {
@@ -99,9 +102,11 @@ fn random_faults_for_hours_lose_and_double_nothing_and_nothing_grows() {
         case.close_windows();
         case.check();
         assert!(witness.is_running(), "{}", witness.log_text());
-        let sample = Sample::of(witness.pid(), began.elapsed());
+        let mut sample = Sample::of(witness.pid(), began.elapsed());
         let state_bytes = witness.metric("sidestream_state_memory_bytes");
-        eprintln!("{:?} rss {} state {state_bytes}", sample.at, sample.rss_bytes);
+        eprintln!("{:?}: RSS {} MB, of it state {} MB", sample.at, sample.rss_bytes / 1e6, state_bytes / 1e6);
+        assert!(state_bytes < MEMORY_MB * 1e6, "{state_bytes}");
+        sample.rss_bytes -= state_bytes;
         samples.push(sample);
     }
     let warm = &samples[samples.len() / 3..];

@@ -515,10 +515,12 @@ impl Worker {
             .map(|owned| owned.task.dirty_rows())
             .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         let dirty_limit = usize::try_from(self.settings.budget.dirty_rows_per_worker).unwrap_or(usize::MAX);
-        let full = rows > 0 && bytes > dirty_limit;
+        if rows > 0 && bytes > dirty_limit {
+            return Load::Full;
+        }
         // At least once, what has been sent is seen already.
         let is_awaited = self.settings.transactional_id.is_some() || rows > 0;
-        if full || (idle && is_awaited) { Load::Light } else { Load::Heavy }
+        if idle && is_awaited { Load::Light } else { Load::Heavy }
     }
 
     /// Commits everything that the tasks have done.

@@ -88,8 +88,9 @@ impl<'w> Threaded<'w> {
         self.view.tasks().iter().any(|seen| seen.id == task && seen.state == TaskState::Running)
     }
 
+    /// `None` also while a transaction that holds it is under way.
     fn committed(&self, partition: u32) -> Option<Offset> {
-        let answer = self.world.log.committed("app", &[at("events", partition)]).unwrap().remove(0);
+        let answer = self.world.log.committed("app", &[at("events", partition)]).ok()?.remove(0);
         answer.map(|committed| committed.offset)
     }
 

@@ -3,7 +3,8 @@
 //! The lower bound is the greatest of 10 ms, the last commit's duration and half a millisecond per partition that it
 //! touched; the upper bound is `commit_interval`; where they conflict the lower wins. Both count from the end of the last
 //! commit. Under light load (nothing left to fetch) a commit starts at the lower bound, else at the upper. The lower bound is
-//! never more than a second, whatever a commit has waited for: Kafka ends a transaction that is open for 10 s.
+//! never more than a second, whatever a commit has waited for: Kafka ends a transaction that is open for 10 s. What has grown
+//! to its share of the memory (rule 15c) knows no bounds: the longer it waited, the longer its commit would take, and so on.
 //!
 //! Where commits are usually short, by a moving average, two things are different:
 //! - A commit that took longer does not delay the next one: what has waited for it does not pay for it twice.
@@ -44,8 +45,10 @@ pub struct Pace {
 /// Whether a commit is worth having soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// Nothing more is at hand, or what has been done is as much as fits.
+    /// Nothing more is at hand.
     Light,
+    /// What has been done is as much as fits.
+    Full,
     /// There is more to process at once, or nothing that anybody sees waits for the commit.
     Heavy,
 }
@@ -76,7 +79,7 @@ impl Pace {
     pub fn begins_at(&self, load: Load) -> Duration {
         match load {
             Load::Light if self.is_short() => self.ended + MARKERS,
-            _ => self.ended,
+            Load::Light | Load::Full | Load::Heavy => self.ended,
         }
     }
 
@@ -87,6 +90,7 @@ impl Pace {
                 let bound = self.lower.saturating_sub(self.excess);
                 (self.ended + bound).max(self.begins_at(load) + FIRST_REQUESTS)
             }
+            Load::Full => self.begins_at(load),
             Load::Heavy => self.ended + self.lower.max(self.interval),
         }
     }
@@ -124,6 +128,13 @@ mod tests {
         pace.committed(ms(1000), ms(3), 400);
         assert!(!pace.is_due(ms(1199), Load::Heavy), "the lower bound wins over the interval");
         assert!(pace.is_due(ms(1200), Load::Heavy));
+    }
+
+    #[test]
+    fn what_fills_its_share_of_the_memory_is_committed_at_once() {
+        let mut pace = Pace::new(ms(100), ms(0));
+        pace.committed(ms(1000), ms(300), 400);
+        assert!(pace.is_due(ms(1000), Load::Full));
     }
 
     #[test]
