@@ -36,6 +36,10 @@ const EVICTION_STEPS: usize = 32 * TOGETHER;
 /// Rows that are read at once; what they are read from is held meanwhile, a block for each at worst.
 const READ_TOGETHER: usize = 128;
 
+/// Rows that are read ahead are this part of the packed ones, whose order of leaving is rough.
+const SHARE_AHEAD: usize = 16;
+const UNKNOWN_ROW_BYTES: usize = 100;
+
 /// Decoded rows have a quarter of the budget before they are packed; dirty ones may need more of it. With less, state that
 /// would fit is packed and unpacked; with more, few rows are cached, and far from the processor (docs/benchmarks.md).
 const DECODED_SHARE: usize = 4;
@@ -253,6 +257,12 @@ impl Table {
     /// Whether so many look-ups had to read a row that `read_ahead` is worth what it takes to know their keys.
     pub fn wants_to_read_ahead(&self) -> bool {
         self.recent.is_worth_it && self.packed.fits(self.budget_bytes - self.decoded_bytes)
+    }
+
+    /// How many rows `read_ahead` may be asked for at a time without pushing out what it has just read, or much of the rest.
+    pub fn room_ahead(&self) -> usize {
+        let average = self.packed.bytes().checked_div(self.packed.len()).unwrap_or(UNKNOWN_ROW_BYTES);
+        self.packed_bytes() / average.max(1) / SHARE_AHEAD
     }
 
     /// Reads rows that are about to be looked up, many at once: what is not cached of these keys, whose values are ignored.

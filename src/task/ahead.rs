@@ -7,17 +7,21 @@ use super::{Task, TaskInput};
 use crate::operator::Failure;
 use crate::operator::ahead::Ahead;
 
-/// How many records of an input are looked at ahead of their processing.
-const AHEAD: usize = 4096;
+/// How many records of an input are looked at ahead of their processing, where there is room for their rows.
+const MOST_AHEAD: usize = 4096;
+/// With fewer, blocks are hardly shared.
+const LEAST_AHEAD: usize = 128;
 
 impl Task {
     /// Where the records that were looked at ahead have all been processed: reads what the next of them will look up.
     pub(super) fn read_ahead(&mut self, fetched_at: i64) -> Result<(), Failure> {
         let Self { plan, inputs, stores, rows, ahead: keys, id, .. } = self;
+        let room = stores.tables().filter(|table| table.wants_to_read_ahead()).map(|table| table.room_ahead()).min();
+        let most = room.unwrap_or(0).clamp(LEAST_AHEAD, MOST_AHEAD);
         let sub = &plan.sub_topologies[id.sub_topology.0 as usize];
         let mut ahead = Ahead { plan: sub, stores: &plan.stores, rows, keys };
         for TaskInput { input, .. } in inputs {
-            input.look_ahead(AHEAD, fetched_at, |reader, origin| {
+            input.look_ahead(most, fetched_at, |reader, origin| {
                 if let Ok(Rows::One | Rows::Deletion) = reader.outcome() {
                     ahead.read(reader.plan(), reader.row(), origin, reader.time());
                 }
