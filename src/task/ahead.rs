@@ -6,6 +6,7 @@ use super::reader::Rows;
 use super::{Task, TaskInput};
 use crate::operator::Failure;
 use crate::operator::ahead::Ahead;
+use crate::store::cache::Table;
 
 /// How many records of an input are looked at ahead of their processing, where there is room for their rows.
 const MOST_AHEAD: usize = 4096;
@@ -13,11 +14,16 @@ const MOST_AHEAD: usize = 4096;
 const LEAST_AHEAD: usize = 128;
 
 impl Task {
-    /// Where the records that were looked at ahead have all been processed: reads what the next of them will look up.
-    pub(super) fn read_ahead(&mut self, fetched_at: i64) -> Result<(), Failure> {
+    /// How many records it is worth to look at ahead.
+    pub(super) fn room_ahead(&self) -> Option<usize> {
+        let tables = self.stores.tables().filter(|table| table.wants_to_read_ahead());
+        tables.map(Table::room_ahead).min().map(|room| room.clamp(LEAST_AHEAD, MOST_AHEAD))
+    }
+
+    /// Where the records that were looked at ahead have all been processed: reads what the next of them will look up, at
+    /// most so many of each input.
+    pub(super) fn read_ahead(&mut self, most: usize, fetched_at: i64) -> Result<(), Failure> {
         let Self { plan, inputs, stores, rows, ahead: keys, id, .. } = self;
-        let room = stores.tables().filter(|table| table.wants_to_read_ahead()).map(|table| table.room_ahead()).min();
-        let most = room.unwrap_or(0).clamp(LEAST_AHEAD, MOST_AHEAD);
         let sub = &plan.sub_topologies[id.sub_topology.0 as usize];
         let mut ahead = Ahead { plan: sub, stores: &plan.stores, rows, keys };
         for TaskInput { input, .. } in inputs {

@@ -17,7 +17,6 @@ use crate::operator::state::NodeState;
 use crate::operator::{Datum, Failure, Outbox, RecordError, aggregate, deliver, over, reject};
 use crate::probe::{self, Mark, Rule};
 use crate::row::Origin;
-use crate::store::cache::Table;
 use crate::store::{ChangelogPosition, Run, StorePartition};
 use crate::topology::plan::{Emit, OperatorPlan, ReaderKind};
 
@@ -64,10 +63,10 @@ impl Task {
 
     fn process_queued(&mut self, limit: usize, outbox: &mut Outbox, now: Duration) -> Result<Progress, Failure> {
         let fetched_at = self.clock.wall_micros();
-        let reads_ahead = self.stores.tables().any(Table::wants_to_read_ahead);
+        let room_ahead = self.room_ahead();
         for _ in 0..limit {
-            if reads_ahead {
-                self.read_ahead(fetched_at)?;
+            if let Some(most) = room_ahead {
+                self.read_ahead(most, fetched_at)?;
             }
             let next = match self.choose(fetched_at, now) {
                 Choice::Input(input) => input,
