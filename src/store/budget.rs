@@ -8,8 +8,9 @@
 //! fetch queues             15 %      20 %            64 MiB   fetched records not yet taken
 //! spare                     5 %      10 %                 -   HTTP, logs, what nobody counts
 //! ```
-//! `--row-cache` sets the row caches' share; RocksDB gives or gets the difference. What the caps leave over goes to RocksDB, or to the row caches where there is none. A commit is cut when the dirty rows
-//! of a worker reach half of its row cache (EXACTLY-ONCE rule 15c).
+//! `--row-cache` sets the row caches' share; RocksDB gives or gets the difference. What the caps leave over goes to RocksDB,
+//! or to the row caches where there is none. A commit is cut when the dirty rows of a worker reach half of its row cache
+//! (EXACTLY-ONCE rule 15c).
 //!
 //! State in the memory backend is not in here: it is as large as it is.
 
@@ -56,7 +57,7 @@ pub struct TooLittleMemory {
     pub workers: u32,
 }
 
-/// The user must act.
+/// The user must act: a smaller row cache, or more memory. Bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a row cache of {given} bytes does not fit: at most {most} of the memory can be for it; lower --row-cache or raise --memory"

@@ -38,6 +38,7 @@ const READ_TOGETHER: usize = 128;
 
 /// Rows that are read ahead are this part of the packed ones, whose order of leaving is rough.
 const SHARE_AHEAD: usize = 16;
+/// Taken for a packed row's size where there is none yet.
 const UNKNOWN_ROW_BYTES: usize = 100;
 
 /// Decoded rows have a quarter of the budget before they are packed; dirty ones may need more of it. With less, state that
@@ -615,7 +616,7 @@ impl Table {
 /// Waits until the rows of some entries have come from memory, for all of them at once.
 fn await_rows<'i>(entries: &[Entry], ids: impl Iterator<Item = &'i usize>) {
     let is_null =
-        |stored: &Option<Stored>| stored.as_ref().is_some_and(|stored| stored.row.first() == Some(&Value::Null));
+        |stored: &Option<Stored>| stored.as_ref().is_some_and(|stored| stored.row.first().is_some_and(Value::is_null));
     let seen = ids.fold(0_usize, |seen, &id| {
         let Entry { current, before, .. } = &entries[id];
         seen + usize::from(is_null(current)) + usize::from(is_null(before))
