@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sidestream::ids::{Offset, Partition, TopicName, TopicPartition};
 use sidestream::log::{Log as _, OffsetQuery};
 
-use support::cluster::Instance;
+use support::cluster::{Feeder, Instance};
 use support::shop::{PARTITIONS, PATIENCE, Shop, send};
 use support::{broker, eventually};
 
@@ -67,8 +67,8 @@ fn topic_id(shop: &Shop, topic: &str) -> Option<String> {
     described.into_iter().next().flatten().map(|topic| topic.id)
 }
 
-#[test]
-fn a_reset_application_begins_anew_and_comes_to_the_same_results() {
+/// A shop whose instance has processed a hundred orders, and stopped.
+fn after_a_hundred() -> (Shop, PathBuf, Feeder, Instance) {
     let (shop, topology) = shop();
     let mut instance = shop.start(&topology);
     let mut feeder = shop.feeder();
@@ -77,6 +77,12 @@ fn a_reset_application_begins_anew_and_comes_to_the_same_results() {
     instance.wait_ready();
     wait_for_count(&instance, "counts", 100);
     assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+    (shop, topology, feeder, instance)
+}
+
+#[test]
+fn a_reset_application_begins_anew_and_comes_to_the_same_results() {
+    let (shop, topology, _, mut instance) = after_a_hundred();
 
     let printed = reset(&shop, &topology, &[]);
     let changelog = format!("{}-counts-changelog", shop.name);
@@ -143,14 +149,7 @@ fn a_reset_step_begins_empty_and_the_others_go_on() {
 
 #[test]
 fn an_input_that_is_out_of_range_goes_on_at_the_oldest_record_with_its_state() {
-    let (shop, topology) = shop();
-    let mut instance = shop.start(&topology);
-    let mut feeder = shop.feeder();
-    send(&mut feeder, 0..100);
-    feeder.flush();
-    instance.wait_ready();
-    wait_for_count(&instance, "counts", 100);
-    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+    let (shop, topology, mut feeder, mut instance) = after_a_hundred();
 
     // Of one partition everything is deleted before it has been read, but for the last record.
     let inputs = [0, 1].map(|number| TopicPartition::new(TopicName::new(shop.topic("orders")), Partition(number)));
@@ -194,14 +193,7 @@ fn an_input_that_is_out_of_range_goes_on_at_the_oldest_record_with_its_state() {
 
 #[test]
 fn a_changelog_or_a_source_that_was_made_anew_while_nobody_ran_is_refused_and_says_what_to_do() {
-    let (shop, topology) = shop();
-    let mut instance = shop.start(&topology);
-    let mut feeder = shop.feeder();
-    send(&mut feeder, 0..100);
-    feeder.flush();
-    instance.wait_ready();
-    wait_for_count(&instance, "counts", 100);
-    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+    let (shop, topology, mut feeder, mut instance) = after_a_hundred();
 
     let changelog = format!("{}-counts-changelog", shop.name);
     shop.kafka.log.delete_topics(&[TopicName::new(&*changelog)]).unwrap();

@@ -380,9 +380,7 @@ impl Table {
 
     /// The dirty key with that number, in the order in which keys became dirty.
     pub fn dirty(&self, number: usize) -> Dirty<'_> {
-        if number.is_multiple_of(TOGETHER) {
-            await_rows(&self.entries, self.dirty[number..].iter().take(TOGETHER));
-        }
+        await_rows(&self.entries, &self.dirty, number);
         let entry = &self.entries[self.dirty[number]];
         let before = entry.before.as_ref().filter(|_| !probe::is_broken(Rule::ImageForgotten));
         Dirty { key: &entry.key, before, after: entry.current.as_ref() }
@@ -393,9 +391,7 @@ impl Table {
     pub fn stage<E: From<Error>>(&self, mut write: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
         let mut buffer = Vec::with_capacity(256);
         for (number, &id) in self.dirty.iter().enumerate() {
-            if number.is_multiple_of(TOGETHER) {
-                await_rows(&self.entries, self.dirty[number..].iter().take(TOGETHER));
-            }
+            await_rows(&self.entries, &self.dirty, number);
             let entry = &self.entries[id];
             match (&entry.current, &entry.before) {
                 (Some(stored), _) => {
@@ -415,9 +411,7 @@ impl Table {
     pub fn committed(&mut self) {
         let dirty = std::mem::take(&mut self.dirty);
         for (number, &id) in dirty.iter().enumerate() {
-            if number.is_multiple_of(TOGETHER) {
-                await_rows(&self.entries, dirty[number..].iter().take(TOGETHER));
-            }
+            await_rows(&self.entries, &dirty, number);
             let entry = &mut self.entries[id];
             (entry.state, entry.before) = (State::Clean, None);
             let bytes = entry_bytes(&entry.key, entry.current.as_ref());
@@ -474,7 +468,7 @@ impl Table {
 
     /// Bytes of the dirty rows, roughly.
     pub fn dirty_bytes(&self) -> usize {
-        self.dirty.len() * 2 * self.bytes.checked_div(self.index.len()).unwrap_or(0)
+        self.dirty.len() * 2 * self.entry_bytes()
     }
 
     /// Since this was last asked.
@@ -497,6 +491,11 @@ impl Table {
     /// The decoded entry of a key, whose hash that is.
     fn decoded(&self, hash: u64, key: &[u8]) -> Option<usize> {
         self.index.find(hash, |&id| &*self.entries[id].key == key).copied()
+    }
+
+    /// Of an entry, on average.
+    fn entry_bytes(&self) -> usize {
+        self.bytes.checked_div(self.index.len()).unwrap_or(0)
     }
 
     /// What packed rows may take beside the decoded ones.
@@ -539,8 +538,7 @@ impl Table {
         if self.answers.decoded + self.answers.packed >= Answers::COUNT {
             self.adapt();
         }
-        let average = self.bytes.checked_div(self.index.len()).unwrap_or(0);
-        if self.bytes > self.decoded_bytes + average * TOGETHER {
+        if self.bytes > self.decoded_bytes + self.entry_bytes() * TOGETHER {
             self.evict(EVICTION_STEPS);
         }
     }
@@ -549,8 +547,7 @@ impl Table {
     fn adapt(&mut self) {
         let Answers { decoded, packed } = std::mem::take(&mut self.answers);
         let [most, least] = [DECODED_SHARE, DECODED_SHARE_SELDOM_FOUND].map(|share| self.budget_bytes / share);
-        let average = self.bytes.checked_div(self.index.len()).unwrap_or(0);
-        if self.decoded_bytes == least && average * (self.index.len() + self.packed.len()) <= most {
+        if self.decoded_bytes == least && self.entry_bytes() * (self.index.len() + self.packed.len()) <= most {
             self.decoded_bytes = most;
         } else if self.decoded_bytes == most && packed > decoded {
             self.decoded_bytes = least;
@@ -580,7 +577,7 @@ impl Table {
                     leaving.push(self.hand);
                 }
             }
-            await_rows(&self.entries, leaving.iter());
+            await_rows(&self.entries, &leaving, 0);
             leaving.drain(..).for_each(|id| self.pack(id));
         }
     }
@@ -613,11 +610,15 @@ impl Table {
     }
 }
 
-/// Waits until the rows of some entries have come from memory, for all of them at once.
-fn await_rows<'i>(entries: &[Entry], ids: impl Iterator<Item = &'i usize>) {
+/// Where the next of these entries begin to be worked on, every [`TOGETHER`]: waits until their rows have come from memory,
+/// for all of them at once.
+fn await_rows(entries: &[Entry], ids: &[usize], number: usize) {
+    if !number.is_multiple_of(TOGETHER) {
+        return;
+    }
     let is_null =
         |stored: &Option<Stored>| stored.as_ref().is_some_and(|stored| stored.row.first().is_some_and(Value::is_null));
-    let seen = ids.fold(0_usize, |seen, &id| {
+    let seen = ids[number..].iter().take(TOGETHER).fold(0_usize, |seen, &id| {
         let Entry { current, before, .. } = &entries[id];
         seen + usize::from(is_null(current)) + usize::from(is_null(before))
     });

@@ -400,20 +400,28 @@ impl Task {
         self.stage_stores(outbox, &mut staged)?;
         self.stage_meta(outbox, &mut staged)?;
         let representative = self.facts.representative_partition(self.id);
-        let changelogs = self.facts.changelog_marks(&self.plan, self.id.sub_topology);
         staged.offsets = self
             .inputs
             .iter()
-            .map(|TaskInput { input, .. }| OffsetCommit {
-                partition: input.partition.clone(),
-                offset: if probe::is_broken(Rule::FetchedIsCommitted) { input.expected() } else { input.position() },
-                metadata: OffsetMetadata {
-                    endpoint: (input.partition == representative).then(|| endpoint.to_owned()),
+            .map(|TaskInput { input, .. }| {
+                let mut metadata = OffsetMetadata {
                     bootstrap_end: input.bootstrapping_to(),
                     topic: self.facts.mark_of(&input.partition.topic),
-                    changelogs: if input.partition == representative { changelogs.clone() } else { Vec::new() },
+                    ..OffsetMetadata::default()
+                };
+                if input.partition == representative {
+                    metadata.endpoint = Some(endpoint.to_owned());
+                    metadata.changelogs = self.facts.changelog_marks(&self.plan, self.id.sub_topology);
                 }
-                .to_string(),
+                OffsetCommit {
+                    partition: input.partition.clone(),
+                    offset: if probe::is_broken(Rule::FetchedIsCommitted) {
+                        input.expected()
+                    } else {
+                        input.position()
+                    },
+                    metadata: metadata.to_string(),
+                }
             })
             .collect();
         Ok(staged)

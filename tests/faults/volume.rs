@@ -2,21 +2,28 @@
 
 use crate::support::broker;
 use crate::support::case::{Case, PATIENCE};
+use crate::support::cluster::Instance;
 use crate::support::disk::Volume;
 use crate::support::eventually;
 
 const NOT_SHOWN: &str = "not shown: a volume on a loop device takes root, mkfs.ext4 and fsfreeze";
 
-#[test]
-fn a_worker_that_is_stuck_at_a_volume_that_hangs_is_named_and_goes_on_when_it_is_over() {
-    let mut case = Case::new(broker::shared(), "hanging");
-    let Some(volume) = Volume::mount(&case.state_directory("a")) else { return eprintln!("{NOT_SHOWN}") };
+/// An instance with its state on a volume of its own, which has processed something.
+fn started(name: &str) -> Option<(Case, Volume, Instance)> {
+    let mut case = Case::new(broker::shared(), name);
+    let volume = Volume::mount(&case.state_directory("a"))?;
     let mut instance = case.start("a");
     instance.wait_ready();
     case.feed(1_000);
     case.close_windows();
     case.check();
     case.move_on();
+    Some((case, volume, instance))
+}
+
+#[test]
+fn a_worker_that_is_stuck_at_a_volume_that_hangs_is_named_and_goes_on_when_it_is_over() {
+    let Some((mut case, volume, mut instance)) = started("hanging") else { return eprintln!("{NOT_SHOWN}") };
     let hanging = volume.hang();
     case.feed(1_000);
     // The process answers; what it says takes the time after which a worker counts as stuck, 45 s.
@@ -37,14 +44,7 @@ fn a_worker_that_is_stuck_at_a_volume_that_hangs_is_named_and_goes_on_when_it_is
 
 #[test]
 fn a_volume_that_turns_read_only_under_way_is_named_and_a_start_on_the_repaired_one_loses_nothing() {
-    let mut case = Case::new(broker::shared(), "broken");
-    let Some(mut volume) = Volume::mount(&case.state_directory("a")) else { return eprintln!("{NOT_SHOWN}") };
-    let mut instance = case.start("a");
-    instance.wait_ready();
-    case.feed(1_000);
-    case.close_windows();
-    case.check();
-    case.move_on();
+    let Some((mut case, mut volume, mut instance)) = started("broken") else { return eprintln!("{NOT_SHOWN}") };
     volume.turn_read_only();
     case.feed(1_000);
     eventually("the broken volume in /readyz", PATIENCE, || {
