@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! part             with RocksDB   without   most per worker   what it holds
-//! RocksDB                  35 %         -                 -   block cache, with the write buffers booked in it
-//! row caches               30 %      50 %                 -   rows: in use, changed, and packed
+//! RocksDB                  30 %         -                 -   block cache, with the write buffers booked in it
+//! row caches               25 %      40 %                 -   rows as they are in the store: in use, and packed
+//! changed rows             10 %      10 %                 -   rows changed since the last commit, and what they were then
 //! producer queues          15 %      20 %            64 MiB   records not yet acknowledged
 //! fetch queues             15 %      20 %            64 MiB   fetched records not yet taken
 //! spare                     5 %      10 %                 -   HTTP, logs, what nobody counts
 //! ```
 //! `--row-cache` sets the row caches' share; RocksDB gives or gets the difference. What the caps leave over goes to RocksDB,
-//! or to the row caches where there is none. A commit is cut when the dirty rows of a worker reach half of its row cache
-//! (EXACTLY-ONCE rule 15c).
+//! or to the row caches where there is none. A commit is cut when the changed rows of a worker reach their share (EXACTLY-ONCE
+//! rule 15c).
 //!
 //! State in the memory backend is not in here: it is as large as it is.
 
@@ -24,6 +25,8 @@ pub const DEFAULT_MEMORY_BYTES: u64 = 512 * MIB;
 const MINIMUM_BYTES: u64 = 32 * MIB;
 const MINIMUM_BYTES_PER_WORKER: u64 = 16 * MIB;
 const MOST_BYTES_PER_QUEUE: u64 = 64 * MIB;
+/// Percent.
+const CHANGED_ROWS: u64 = 10;
 
 /// Whether any store of the plan lives in RocksDB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +41,7 @@ pub struct MemoryBudget {
     /// For `RocksDbSettings::memory_bytes`.
     pub rocksdb: u64,
     pub row_cache_per_worker: u64,
-    /// Of the row cache: what may be dirty before a commit is cut.
+    /// What may be dirty before a commit is cut.
     pub dirty_rows_per_worker: u64,
     pub producer_queue_per_worker: u64,
     pub fetch_queue_per_worker: u64,
@@ -76,8 +79,8 @@ impl MemoryBudget {
             return Err(TooLittleMemory { given: total, needed, workers });
         }
         let (rocksdb, row_caches, queue) = match state {
-            StateOnDisk::RocksDb => (35, 30, 15),
-            StateOnDisk::None => (0, 50, 20),
+            StateOnDisk::RocksDb => (30, 25, 15),
+            StateOnDisk::None => (0, 40, 20),
         };
         let percent = |share: u64| total / 100 * share;
         let count = u64::from(workers);
@@ -90,7 +93,7 @@ impl MemoryBudget {
         Ok(Self {
             rocksdb,
             row_cache_per_worker: row_caches / count,
-            dirty_rows_per_worker: row_caches / count / 2,
+            dirty_rows_per_worker: percent(CHANGED_ROWS) / count,
             producer_queue_per_worker: queue_per_worker,
             fetch_queue_per_worker: queue_per_worker,
         })
@@ -106,7 +109,7 @@ impl MemoryBudget {
         }
         let row_cache_per_worker = bytes / count;
         let rocksdb = if self.rocksdb == 0 { 0 } else { both - row_cache_per_worker * count };
-        Ok(Self { rocksdb, row_cache_per_worker, dirty_rows_per_worker: row_cache_per_worker / 2, ..self })
+        Ok(Self { rocksdb, row_cache_per_worker, ..self })
     }
 
     /// What a fetching client may hold of records' bytes: half of a worker's fetch queue. What the client keeps beside every
@@ -117,8 +120,9 @@ impl MemoryBudget {
 
     /// What all parts come to; below the total given by the spare.
     pub fn sum(&self, workers: u32) -> u64 {
-        let per_worker = self.row_cache_per_worker + self.producer_queue_per_worker + self.fetch_queue_per_worker;
-        self.rocksdb + per_worker * u64::from(workers.max(1))
+        let rows = self.row_cache_per_worker + self.dirty_rows_per_worker;
+        let queues = self.producer_queue_per_worker + self.fetch_queue_per_worker;
+        self.rocksdb + (rows + queues) * u64::from(workers.max(1))
     }
 }
 
@@ -184,21 +188,22 @@ mod tests {
             [
                 budget.rocksdb,
                 budget.row_cache_per_worker,
+                budget.dirty_rows_per_worker,
                 budget.producer_queue_per_worker,
                 budget.fetch_queue_per_worker
             ],
-            [70 * MIB, 30 * MIB, 15 * MIB, 15 * MIB]
+            [60 * MIB, 25 * MIB, 10 * MIB, 15 * MIB, 15 * MIB]
         );
-        assert_eq!(budget.dirty_rows_per_worker, 15 * MIB);
         let budget = MemoryBudget::split(200 * MIB, 2, StateOnDisk::None).unwrap();
         assert_eq!(
             [
                 budget.rocksdb,
                 budget.row_cache_per_worker,
+                budget.dirty_rows_per_worker,
                 budget.producer_queue_per_worker,
                 budget.fetch_queue_per_worker
             ],
-            [0, 50 * MIB, 20 * MIB, 20 * MIB]
+            [0, 40 * MIB, 10 * MIB, 20 * MIB, 20 * MIB]
         );
     }
 
@@ -207,9 +212,9 @@ mod tests {
         let total = 16 * 1024 * MIB;
         let budget = MemoryBudget::split(total, 1, StateOnDisk::RocksDb).unwrap();
         assert_eq!(budget.producer_queue_per_worker, 64 * MIB);
-        assert!(budget.rocksdb > total / 100 * 60, "{budget:?}");
+        assert!(budget.rocksdb > total / 100 * 55, "{budget:?}");
         let budget = MemoryBudget::split(total, 1, StateOnDisk::None).unwrap();
-        assert!(budget.row_cache_per_worker > total / 100 * 80, "{budget:?}");
+        assert!(budget.row_cache_per_worker > total / 100 * 75, "{budget:?}");
     }
 
     #[test]
@@ -239,11 +244,11 @@ mod tests {
     fn what_a_row_cache_does_not_take_is_rocksdbs() {
         let budget = MemoryBudget::split(200 * MIB, 2, StateOnDisk::RocksDb).unwrap();
         let smaller = budget.with_row_cache(10 * MIB, 2).unwrap();
-        assert_eq!((smaller.row_cache_per_worker, smaller.dirty_rows_per_worker), (5 * MIB, 5 * MIB / 2));
+        assert_eq!((smaller.row_cache_per_worker, smaller.dirty_rows_per_worker), (5 * MIB, 10 * MIB));
         assert_eq!(smaller.sum(2), budget.sum(2));
-        let error = budget.with_row_cache(96 * MIB, 2).unwrap_err();
-        assert_eq!(error, RowCacheTooLarge { given: 96 * MIB, most: 95 * MIB });
-        assert!(budget.with_row_cache(95 * MIB, 2).is_ok());
+        let error = budget.with_row_cache(81 * MIB, 2).unwrap_err();
+        assert_eq!(error, RowCacheTooLarge { given: 81 * MIB, most: 80 * MIB });
+        assert!(budget.with_row_cache(80 * MIB, 2).is_ok());
         let in_memory = MemoryBudget::split(200 * MIB, 2, StateOnDisk::None).unwrap();
         assert_eq!(in_memory.with_row_cache(10 * MIB, 2).unwrap().rocksdb, 0);
     }

@@ -8,7 +8,8 @@
 //! Invariants
 //! - An entry that is not dirty, or packed, equals what the backend holds. No key is in both parts.
 //! - The first change of a row after a commit keeps the row's image at that commit (EXACTLY-ONCE rule 15b).
-//! - Only clean entries are evicted; a dirty entry lives until `committed` or `rollback`.
+//! - Only clean entries are evicted; a dirty entry lives until `committed` or `rollback`. The budget is for what is clean:
+//!   how much is dirty bounds the transaction (EXACTLY-ONCE rule 15c), not the cache.
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
@@ -41,8 +42,8 @@ const SHARE_AHEAD: usize = 16;
 /// Taken for a packed row's size where there is none yet.
 const UNKNOWN_ROW_BYTES: usize = 100;
 
-/// Decoded rows have a quarter of the budget before they are packed; dirty ones may need more of it. With less, state that
-/// would fit is packed and unpacked; with more, few rows are cached, and far from the processor (docs/benchmarks.md).
+/// Decoded rows have a quarter of the budget before they are packed. With less, state that would fit is packed and unpacked;
+/// with more, few rows are cached, and far from the processor (docs/benchmarks.md).
 const DECODED_SHARE: usize = 4;
 /// They have less where rows come back from the packed part more often than they are found decoded. Then what is packed
 /// was in use a moment ago, and need not come from memory first.
@@ -137,10 +138,12 @@ pub struct Table {
     /// For stores that are scanned.
     ordered: Option<Ordered>,
     hand: usize,
+    /// Of all entries, and of those that are dirty, without their images at the last commit.
     bytes: usize,
-    /// For decoded and packed rows together.
+    dirty_bytes: usize,
+    /// For clean rows, decoded and packed ones together.
     budget_bytes: usize,
-    /// From here on decoded rows are packed.
+    /// From here on clean decoded rows are packed.
     decoded_bytes: usize,
     packed: Packed,
     answers: Answers,
@@ -205,6 +208,7 @@ impl Table {
             ordered: (access == Access::ByKeyAndRange).then(Ordered::default),
             hand: 0,
             bytes: 0,
+            dirty_bytes: 0,
             budget_bytes,
             decoded_bytes,
             packed,
@@ -257,7 +261,7 @@ impl Table {
 
     /// Whether so many look-ups had to read a row that `read_ahead` is worth what it takes to know their keys.
     pub fn wants_to_read_ahead(&self) -> bool {
-        self.recent.is_worth_it && self.packed.fits(self.budget_bytes - self.decoded_bytes)
+        self.recent.is_worth_it && self.packed.fits(self.packed_bytes())
     }
 
     /// How many rows `read_ahead` may be asked for at a time without pushing out what it has just read, or much of the rest.
@@ -319,6 +323,7 @@ impl Table {
         let bytes = entry_bytes(&entry.key, Some(&stored));
         entry.current = Some(stored);
         self.bytes = self.bytes - entry.bytes + bytes;
+        self.dirty_bytes = self.dirty_bytes - entry.bytes + bytes;
         entry.bytes = bytes;
     }
 
@@ -341,6 +346,7 @@ impl Table {
         self.packed.take(hash, key, |_| ());
         let id = self.insert(hash, key, None);
         self.entries[id].state = State::Erased;
+        self.dirty_bytes += self.entries[id].bytes;
         self.dirty.push(id);
         Ok(())
     }
@@ -418,7 +424,7 @@ impl Table {
             self.bytes = self.bytes - entry.bytes + bytes;
             entry.bytes = bytes;
         }
-        self.forget_order();
+        self.nothing_is_dirty();
         self.evict(usize::MAX);
     }
 
@@ -427,12 +433,15 @@ impl Table {
         for id in std::mem::take(&mut self.dirty) {
             let entry = &mut self.entries[id];
             entry.current = entry.before.take();
+            let bytes = entry_bytes(&entry.key, entry.current.as_ref());
+            self.bytes = self.bytes - entry.bytes + bytes;
+            entry.bytes = bytes;
             match std::mem::replace(&mut entry.state, State::Clean) {
                 State::Erased => drop(self.remove(id)),
                 State::Vacant | State::Clean | State::Dirty => {}
             }
         }
-        self.forget_order();
+        self.nothing_is_dirty();
     }
 
     /// Committed keys whose row's time is at or before `until`: at most `limit` rows are looked at, going on where the
@@ -466,9 +475,9 @@ impl Table {
         Ok(Expired { keys, done })
     }
 
-    /// Bytes of the dirty rows, roughly.
+    /// Bytes of the dirty rows and their images at the last commit, roughly.
     pub fn dirty_bytes(&self) -> usize {
-        self.dirty.len() * 2 * self.entry_bytes()
+        self.dirty_bytes * 2
     }
 
     /// Since this was last asked.
@@ -476,8 +485,8 @@ impl Table {
         std::mem::take(&mut self.look_ups)
     }
 
-    /// Nothing is dirty any more.
-    fn forget_order(&mut self) {
+    fn nothing_is_dirty(&mut self) {
+        self.dirty_bytes = 0;
         if let Some(ordered) = &mut self.ordered {
             ordered.keys.clear();
             ordered.taken = 0;
@@ -500,7 +509,12 @@ impl Table {
 
     /// What packed rows may take beside the decoded ones.
     fn packed_bytes(&self) -> usize {
-        self.budget_bytes - self.bytes.clamp(self.decoded_bytes, self.budget_bytes)
+        self.budget_bytes - self.decoded_bytes
+    }
+
+    /// By how much the decoded rows are more than they may be.
+    fn excess_bytes(&self) -> usize {
+        self.bytes.saturating_sub(self.dirty_bytes + self.decoded_bytes)
     }
 
     fn insert(&mut self, hash: u64, key: &[u8], current: Option<Stored>) -> usize {
@@ -530,6 +544,7 @@ impl Table {
         }
         entry.state = State::Dirty;
         entry.before.clone_from(&entry.current);
+        self.dirty_bytes += entry.bytes;
         self.dirty.push(id.0);
     }
 
@@ -538,7 +553,7 @@ impl Table {
         if self.answers.decoded + self.answers.packed >= Answers::COUNT {
             self.adapt();
         }
-        if self.bytes > self.decoded_bytes + self.entry_bytes() * TOGETHER {
+        if self.excess_bytes() > self.entry_bytes() * TOGETHER {
             self.evict(EVICTION_STEPS);
         }
     }
@@ -549,6 +564,7 @@ impl Table {
         let [most, least] = [DECODED_SHARE, DECODED_SHARE_SELDOM_FOUND].map(|share| self.budget_bytes / share);
         if self.decoded_bytes == least && self.entry_bytes() * (self.index.len() + self.packed.len()) <= most {
             self.decoded_bytes = most;
+            self.packed.shrink(self.packed_bytes());
         } else if self.decoded_bytes == most && packed > decoded {
             self.decoded_bytes = least;
         }
@@ -556,24 +572,20 @@ impl Table {
 
     /// The clock algorithm over clean entries, at most so many steps.
     fn evict(&mut self, steps: usize) {
-        if self.bytes <= self.decoded_bytes {
-            return;
-        }
-        self.packed.shrink(self.budget_bytes.saturating_sub(self.bytes));
         let mut steps = steps.min(2 * self.entries.len());
         let mut leaving = Vec::with_capacity(TOGETHER);
-        while self.bytes > self.decoded_bytes && steps > 0 && self.dirty.len() < self.index.len() {
-            let mut bytes = self.bytes;
+        while self.excess_bytes() > 0 && steps > 0 && self.dirty.len() < self.index.len() {
+            let (excess, mut bytes) = (self.excess_bytes(), 0);
             // Not all the way round: an entry leaves once.
             for _ in 0..steps.min(self.entries.len()) {
-                if leaving.len() == TOGETHER || bytes <= self.decoded_bytes {
+                if leaving.len() == TOGETHER || bytes >= excess {
                     break;
                 }
                 steps -= 1;
                 self.hand = (self.hand + 1) % self.entries.len();
                 let entry = &mut self.entries[self.hand];
                 if entry.state == State::Clean && !std::mem::take(&mut entry.referenced) {
-                    bytes -= entry.bytes;
+                    bytes += entry.bytes;
                     leaving.push(self.hand);
                 }
             }

@@ -180,6 +180,30 @@ fn rows_that_left_the_decoded_part_come_back_without_asking_the_backend() {
 }
 
 #[test]
+fn changed_rows_push_out_none_that_are_kept() {
+    let backend: SharedBackend = Arc::new(Memory::new());
+    let mut table = table(&backend, 1 << 20);
+    let put = |table: &mut Table, keys: std::ops::Range<u32>| {
+        for key in keys {
+            let id = table.entry(&key.to_be_bytes()).unwrap();
+            table.put(id, Stored { row: vec![Value::Bigint(1)], time: EventTime(3) });
+        }
+    };
+    put(&mut table, 0..5_000);
+    commit(&mut table, &backend);
+    assert_eq!(table.dirty_bytes(), 0);
+    put(&mut table, 5_000..15_000);
+    assert!(table.dirty_bytes() > 2 << 20, "{} bytes", table.dirty_bytes());
+    table.take_look_ups();
+    for key in 0..5_000_u32 {
+        assert_eq!(value(table.get(&key.to_be_bytes()).unwrap()), Some(1));
+    }
+    assert_eq!(table.take_look_ups(), LookUps { all: 5_000, missed: 0, ahead: 0 });
+    table.rollback();
+    assert_eq!((table.dirty_bytes(), table.dirty_len()), (0, 0));
+}
+
+#[test]
 fn the_decoded_part_is_as_large_as_it_is_useful() {
     let backend: SharedBackend = Arc::new(Memory::new());
     let mut table = table(&backend, 4 << 20);
