@@ -30,13 +30,8 @@ enum Progress {
 }
 
 impl Process {
-    /// The product, with one worker.
-    pub fn product(brokers: &str, topology: &Path, directory: &Path, input: &str) -> Self {
-        Self::product_with(brokers, topology, directory, input, &[])
-    }
-
-    /// The same with more on its command line.
-    pub fn product_with(brokers: &str, topology: &Path, directory: &Path, input: &str, more: &[&str]) -> Self {
+    /// The product, with one worker and more on its command line.
+    pub fn product(brokers: &str, topology: &Path, directory: &Path, input: &str, more: &[&str]) -> Self {
         Self::product_at(free_port(), brokers, topology, directory, input, more)
     }
 

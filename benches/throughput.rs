@@ -99,8 +99,8 @@ impl Bench {
         let mut report = Report { records: self.records, ..Report::default() };
         let workloads: Vec<Workload> =
             Workload::ALL.into_iter().filter(|workload| self.is_chosen(workload.name())).collect();
-        if !workloads.is_empty() {
-            report.record_bytes = self.fill(&workloads);
+        if !workloads.is_empty() || self.is_chosen("cache") {
+            report.record_bytes = self.fill(workloads.contains(&Workload::Join) || self.is_chosen("cache"));
         }
         if !workloads.is_empty() {
             // A broker that has just started makes its own topics and compiles its code first.
@@ -164,11 +164,11 @@ impl Bench {
         self.name(&format!("bench.{}", workload.name()))
     }
 
-    fn fill(&self, workloads: &[Workload]) -> f64 {
+    fn fill(&self, with_accounts: bool) -> f64 {
         eprintln!("writing {} records", self.records);
         let input = self.name(INPUT);
         self.kafka.create(&input, Self::partitions(), Cleanup::Delete);
-        if workloads.contains(&Workload::Join) {
+        if with_accounts {
             let accounts = self.name(ACCOUNTS);
             self.kafka.create(&accounts, Self::partitions(), Cleanup::Compact);
             input::fill_accounts(&self.kafka.brokers, &accounts);
@@ -294,12 +294,23 @@ impl Bench {
     }
 
     fn start(&self, workload: Workload, application: &str, guarantee: Guarantee, topics: &Topics) -> Process {
+        self.start_with(workload, application, guarantee, topics, &[])
+    }
+
+    fn start_with(
+        &self,
+        workload: Workload,
+        application: &str,
+        guarantee: Guarantee,
+        topics: &Topics,
+        arguments: &[&str],
+    ) -> Process {
         let directory = self.directory.path().join(application);
         std::fs::create_dir_all(&directory).unwrap();
         let topology = directory.join("topology.yaml");
         let text = workload.topology(application, guarantee, topics, &self.name(ACCOUNTS));
         std::fs::write(&topology, text).unwrap();
-        Process::product(&self.kafka.brokers, &topology, &directory, &topics.input)
+        Process::product(&self.kafka.brokers, &topology, &directory, &topics.input, arguments)
     }
 
     /// Whether the application's offsets are at the end of the topic.
