@@ -37,7 +37,7 @@ steps:
 fn rows_that_the_cache_has_no_room_for_are_read_ahead_of_their_records() {
     const USERS: u64 = 6_000;
     const RECORDS: u64 = 30_000;
-    let row_cache_per_worker = 400_000;
+    let row_cache_per_worker = 200_000;
     let budget = MemoryBudget { row_cache_per_worker, ..MemoryBudget::split(64 << 20, 1, StateOnDisk::None).unwrap() };
     let mut flow = Flow::with_budget(TOPOLOGY, budget);
     let mut random = fastrand::Rng::with_seed(7);

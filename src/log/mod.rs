@@ -107,12 +107,22 @@ pub struct TopicDescription {
     pub max_message_bytes: usize,
     /// `delete.retention.ms`: how long a tombstone is kept in a compacted topic.
     pub delete_retention_ms: i64,
+    pub timestamps: Timestamps,
 }
 
 impl TopicDescription {
     pub fn all_partitions(&self) -> impl Iterator<Item = TopicPartition> {
         (0..self.partitions).map(|number| TopicPartition::new(self.name.clone(), Partition(number)))
     }
+}
+
+/// `message.timestamp.type`: whose times the topic's records have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timestamps {
+    /// The producer's. Kafka refuses those that are too far from its own: `message.timestamp.after.max.ms`, an hour ahead.
+    CreateTime,
+    /// Kafka's own.
+    LogAppendTime,
 }
 
 /// `cleanup.policy`.

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::ids::TopicName;
-use crate::log::{Cleanup, Error, Log, NewTopic, TopicDescription};
+use crate::log::{Cleanup, Error, Log, NewTopic, Timestamps, TopicDescription};
 use crate::task::facts::{Facts, Unfit, changelog_topic, output_topics, source_topics};
 use crate::topology::Plan;
 use crate::topology::plan::{InternalTopic, InternalTopicKind};
@@ -53,6 +53,11 @@ pub enum Obstacle {
     PartitionCount { topic: TopicName, found: u32, expected: u32 },
     #[error("internal topic `{topic}` has cleanup.policy {found}, which would lose {what}: set it to {expected}")]
     CleanupPolicy { topic: TopicName, found: &'static str, expected: &'static str, what: &'static str },
+    #[error(
+        "internal topic `{topic}` has message.timestamp.type CreateTime, with which Kafka would refuse {what} whose time is \
+         ahead of its clock: set it to LogAppendTime"
+    )]
+    Timestamps { topic: TopicName, what: &'static str },
     #[error("the partition count of internal topic `{topic}` depends on itself")]
     Unresolved { topic: TopicName },
     #[error(transparent)]
@@ -67,6 +72,7 @@ impl Obstacle {
             Self::NotCreated { .. }
             | Self::PartitionCount { .. }
             | Self::CleanupPolicy { .. }
+            | Self::Timestamps { .. }
             | Self::Unresolved { .. }
             | Self::Unfit(_) => false,
         }
@@ -80,6 +86,7 @@ impl Obstacle {
             | Self::NotCreated { topic, .. }
             | Self::PartitionCount { topic, .. }
             | Self::CleanupPolicy { topic, .. }
+            | Self::Timestamps { topic, .. }
             | Self::Unresolved { topic }
             | Self::Unfit(Unfit::Unknown { topic }) => topic.to_string(),
             Self::Unfit(Unfit::NotCoPartitioned { step, .. }) => step.clone(),
@@ -275,6 +282,8 @@ fn check(topic: &InternalTopic, expected: u32, found: &TopicDescription, obstacl
             expected: policy_name(policy),
             what,
         });
+    } else if found.timestamps != Timestamps::LogAppendTime {
+        obstacles.push(Obstacle::Timestamps { topic: topic.name.clone(), what });
     }
 }
 
@@ -288,14 +297,14 @@ fn policy_name(cleanup: Cleanup) -> &'static str {
 
 fn internal_topic(topic: &InternalTopic, partitions: u32, settings: TopicSettings) -> NewTopic {
     let (cleanup, config) = match topic.kind {
-        // Old event timestamps with time retention would be deleted at once; it is purged after commits instead.
-        InternalTopicKind::Repartition => (Cleanup::Delete, vec![("retention.ms", "-1")]),
-        InternalTopicKind::Changelog => (Cleanup::Compact, vec![("delete.retention.ms", SEVEN_DAYS_MS)]),
-        // By the time of the append, since the failed record may be older than the retention.
-        InternalTopicKind::DeadLetters => {
-            (Cleanup::Delete, vec![("retention.ms", SEVEN_DAYS_MS), ("message.timestamp.type", "LogAppendTime")])
-        }
+        // It is purged after commits instead.
+        InternalTopicKind::Repartition => (Cleanup::Delete, ("retention.ms", "-1")),
+        InternalTopicKind::Changelog => (Cleanup::Compact, ("delete.retention.ms", SEVEN_DAYS_MS)),
+        InternalTopicKind::DeadLetters => (Cleanup::Delete, ("retention.ms", SEVEN_DAYS_MS)),
     };
+    // Kafka refuses records that are ahead of its clock: rows of a host whose clock is wrong, records whose event time lies in
+    // the future; and a dead letter may be older than the retention.
+    let config = [config, ("message.timestamp.type", "LogAppendTime")];
     NewTopic {
         name: topic.name.clone(),
         partitions,

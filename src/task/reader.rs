@@ -110,7 +110,7 @@ impl RowReader {
         self.progress = None;
         self.outcome = match self.plan.encoding {
             Encoding::Declared { .. } => self.read_declared(record, origin),
-            Encoding::Internal => self.read_internal(record),
+            Encoding::Internal => self.read_internal(record, origin),
         };
         self.time
     }
@@ -152,13 +152,14 @@ impl RowReader {
         Ok(Rows::One)
     }
 
-    fn read_internal(&mut self, record: &Record) -> Result<Rows, RecordError> {
+    /// The times of these records are in their values: Kafka's are those of their append.
+    fn read_internal(&mut self, record: &Record, origin: &mut Origin) -> Result<Rows, RecordError> {
         let undecodable = |reason: String| RecordError::new(RecordError::UNDECODABLE, reason);
         let bytes = record.value().ok_or_else(|| undecodable("a repartition record has no value".to_owned()))?;
         let format = self.internal.as_ref().ok_or_else(|| undecodable("not a repartition topic".to_owned()))?;
         let envelope = format.decode(bytes)?;
         self.progress = Some(envelope.progress);
-        Ok(match envelope.content {
+        let rows = match envelope.content {
             Content::Record { row, time } => {
                 (self.row, self.time) = (row, time);
                 Rows::One
@@ -175,8 +176,13 @@ impl RowReader {
                 (self.row, self.time) = (row, time);
                 Rows::Retimed { old_time }
             }
-            Content::Watermark => Rows::Watermark,
-        })
+            Content::Watermark => {
+                self.time = EventTime(envelope.progress.watermark.0.max(0));
+                Rows::Watermark
+            }
+        };
+        origin.time = self.time;
+        Ok(rows)
     }
 }
 

@@ -111,8 +111,15 @@ impl Case {
 
     /// With further arguments of `sidestream run`.
     pub fn start_with(&self, id: &str, more: &[&str]) -> Instance {
+        let mut instance = self.instance(id, more);
+        instance.run();
+        instance
+    }
+
+    /// One that has not been started.
+    pub fn instance(&self, id: &str, more: &[&str]) -> Instance {
         let id = format!("{}-{id}", self.name);
-        Instance::start_at(&self.entrance, &self.topology, self.directory.path(), &id, more)
+        Instance::new(&self.entrance, &self.topology, self.directory.path(), &id, more)
     }
 
     pub fn state_directory(&self, id: &str) -> PathBuf {

@@ -188,6 +188,7 @@ impl Feeder {
 pub struct Instance {
     pub http_port: u16,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, PathBuf)>,
     log_file: PathBuf,
     child: Option<Child>,
 }
@@ -200,6 +201,13 @@ impl Instance {
 
     /// With another way to the brokers.
     pub fn start_at(brokers: &str, topology: &Path, directory: &Path, id: &str, more: &[&str]) -> Self {
+        let mut instance = Self::new(brokers, topology, directory, id, more);
+        instance.run();
+        instance
+    }
+
+    /// One that `run` starts, with an environment if need be.
+    pub fn new(brokers: &str, topology: &Path, directory: &Path, id: &str, more: &[&str]) -> Self {
         let http_port = free_port();
         let mut arguments: Vec<String> = vec![
             "run".to_owned(),
@@ -216,9 +224,14 @@ impl Instance {
             "text".to_owned(),
         ];
         arguments.extend(more.iter().map(|&argument| argument.to_owned()));
-        let mut instance = Self { http_port, arguments, log_file: directory.join(format!("{id}.log")), child: None };
-        instance.run();
-        instance
+        let log_file = directory.join(format!("{id}.log"));
+        Self { http_port, arguments, environment: Vec::new(), log_file, child: None }
+    }
+
+    /// What is in the process's environment beside the test's own.
+    pub fn with_environment(mut self, environment: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Self {
+        self.environment.extend(environment);
+        self
     }
 
     /// Starts the process (again), with the same arguments.
@@ -227,6 +240,7 @@ impl Instance {
         let log = File::options().create(true).append(true).open(&self.log_file).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_sidestream"))
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

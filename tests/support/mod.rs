@@ -4,6 +4,7 @@
 
 pub mod broker;
 pub mod case;
+pub mod clock;
 pub mod cluster;
 pub mod disk;
 pub mod process;
@@ -28,5 +29,15 @@ pub fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Optio
         }
         assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Checks again and again for a time.
+#[expect(clippy::disallowed_methods, reason = "a test that nothing happens takes its time")]
+pub fn holds_for(time: Duration, mut check: impl FnMut()) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        check();
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

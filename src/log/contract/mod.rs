@@ -20,6 +20,10 @@ pub type Case = fn(SharedLog, &str);
 pub const CASES: &[(&str, Case)] = &[
     ("a_record_keeps_its_key_value_headers_and_timestamp", records::a_record_keeps_its_parts),
     ("records_of_a_partition_come_in_offset_order", records::records_come_in_order),
+    (
+        "a_topic_with_times_of_its_own_takes_records_of_any_time",
+        records::a_topic_with_times_of_its_own_takes_records_of_any_time,
+    ),
     ("a_commit_shows_records_and_offsets_together", records::a_commit_shows_records_and_offsets),
     ("an_aborted_transaction_is_never_seen", records::an_aborted_transaction_is_never_seen),
     ("readers_stop_at_an_open_transaction", records::readers_stop_at_an_open_transaction),

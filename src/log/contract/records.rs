@@ -41,6 +41,23 @@ pub(super) fn a_record_keeps_its_parts(log: SharedLog, prefix: &str) {
     assert_eq!(records[0].size(), 8);
 }
 
+pub(super) fn a_topic_with_times_of_its_own_takes_records_of_any_time(log: SharedLog, prefix: &str) {
+    const IN_2100: EventTime = EventTime(4_102_444_800_000);
+    let scene = Scene::new(log, prefix);
+    let output = scene.topic_with("output", 1, Cleanup::Delete, &[("message.timestamp.type", "LogAppendTime")]);
+    let mut member = scene.member("a", None);
+    let mut producer = scene.producer("p");
+    producer.begin().unwrap();
+    for timestamp in [IN_2100, EventTime(1)] {
+        let record = OutgoingRecord { key: Some(b"key"), value: Some(b"value"), timestamp, headers: &[] };
+        scene.send(producer.as_mut(), &output, 0, record);
+    }
+    scene.commit(producer.as_mut(), &mut member, 1).unwrap();
+    let times: Vec<EventTime> = scene.read(&output, 0, Offset::ZERO).iter().map(|record| record.timestamp).collect();
+    assert_eq!(times.len(), 2);
+    assert!(times.iter().all(|time| *time < IN_2100 && *time > EventTime(1)), "{times:?}");
+}
+
 pub(super) fn records_come_in_order(log: SharedLog, prefix: &str) {
     let scene = Scene::new(log, prefix);
     let output = scene.topic("output", 2);

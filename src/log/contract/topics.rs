@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use super::scene::{Scene, at, texts};
 use crate::ids::{Offset, TopicName};
-use crate::log::{Cleanup, Error, NewTopic, Next, OffsetQuery, SharedLog};
+use crate::log::{Cleanup, Error, NewTopic, Next, OffsetQuery, SharedLog, Timestamps};
 
 pub(super) fn topics_are_described(log: SharedLog, prefix: &str) {
     let scene = Scene::new(log, prefix);
     let config = [("max.message.bytes", "4321"), ("delete.retention.ms", "98765")];
     let compacted = scene.topic_with("compacted", 3, Cleanup::Compact, &config);
-    let both = scene.topic_with("both", 1, Cleanup::CompactDelete, &[]);
+    let both = scene.topic_with("both", 1, Cleanup::CompactDelete, &[("message.timestamp.type", "LogAppendTime")]);
     let described = scene.log.describe_topics(&[both.clone(), compacted.clone(), scene.input.clone()]).unwrap();
     let described: Vec<_> = described.into_iter().map(Option::unwrap).collect();
     assert_eq!((&described[0].name, described[0].cleanup, described[0].partitions), (&both, Cleanup::CompactDelete, 1));
@@ -19,6 +19,9 @@ pub(super) fn topics_are_described(log: SharedLog, prefix: &str) {
     assert_eq!((described[1].max_message_bytes, described[1].delete_retention_ms), (4321, 98_765));
     assert_eq!((described[2].cleanup, described[2].partitions), (Cleanup::Delete, 2));
     assert_eq!((described[2].max_message_bytes, described[2].delete_retention_ms), (1_048_588, 86_400_000));
+    let timestamps = described.iter().map(|topic| topic.timestamps);
+    let expected = [Timestamps::LogAppendTime, Timestamps::CreateTime, Timestamps::CreateTime];
+    assert_eq!(timestamps.collect::<Vec<_>>(), expected);
     assert_eq!(described.iter().map(|topic| &topic.id).collect::<BTreeSet<_>>().len(), 3);
 }
 

@@ -14,7 +14,7 @@ use crate::ids::{Offset, Partition, TopicName, TopicPartition};
 use crate::limits;
 use crate::log::{
     Cleanup, CommittedOffset, Error, GroupDescription, GroupMember, NewTopic, Next, OffsetCommit, OffsetQuery,
-    TopicDescription,
+    Timestamps, TopicDescription,
 };
 
 /// A leader that has not answered by then may be one no longer.
@@ -333,6 +333,10 @@ fn describe(name: &TopicName, facts: TopicFacts, config: &[(String, String)]) ->
         cleanup,
         max_message_bytes: value("max.message.bytes").parse().unwrap_or(limits::DEFAULT_MAX_MESSAGE_BYTES),
         delete_retention_ms: value("delete.retention.ms").parse().unwrap_or(limits::DEFAULT_DELETE_RETENTION_MS),
+        timestamps: match value("message.timestamp.type") {
+            "LogAppendTime" => Timestamps::LogAppendTime,
+            _ => Timestamps::CreateTime,
+        },
     }
 }
 

@@ -152,6 +152,13 @@ fn about_topic(error: &NativeError, topic: &TopicName, reason: String) -> Error 
     match meaning(error.code) {
         Meaning::TopicMissing => Error::TopicMissing { topic },
         Meaning::TopicExists => Error::TopicExists { topic },
+        Meaning::RecordRefused if error.code == Code::INVALID_TIMESTAMP => {
+            let reason = format!(
+                "{reason}: its time is further from Kafka's clock than the topic's message.timestamp.after.max.ms (an hour by \
+                 default) and message.timestamp.before.max.ms allow"
+            );
+            Error::RecordRefused { topic, reason }
+        }
         Meaning::RecordRefused => Error::RecordRefused { topic, reason },
         _ if error.fatal => Error::ClientFailed { reason },
         _ => Error::TopicRefused { topic, reason },

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::error::{Subject, translate};
 use super::native::group::{self, Member, MemberEvent};
+use super::native::setback::{self, Waits};
 use super::native::{Client, Code};
 use crate::limits;
 use crate::log::{Error, Group, GroupMetadata, Leave, Membership, OffsetCommit, OwnershipEvent};
@@ -34,6 +35,8 @@ pub enum Lifetime {
 impl KafkaMembership {
     pub fn new(member: Member, lifetime: Lifetime) -> Self {
         let group = Arc::new(KafkaGroup { client: Arc::clone(member.client()), left: AtomicBool::new(false) });
+        let weak: Weak<KafkaGroup> = Arc::downgrade(&group);
+        setback::watch(weak);
         Self { member, group, lifetime, told: false }
     }
 
@@ -103,6 +106,13 @@ impl Membership for KafkaMembership {
             return Ok(());
         }
         self.member.close().map_err(|error| translate(&error, Subject::Cluster, None))
+    }
+}
+
+impl Waits for KafkaGroup {
+    /// The thread that sends heartbeats is asked something.
+    fn wake(&self) {
+        self.metadata();
     }
 }
 

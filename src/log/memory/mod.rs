@@ -130,7 +130,7 @@ impl MemoryLog {
 
     /// Appends a record outside of any transaction.
     pub fn append(&self, topic: &TopicName, partition: Partition, record: OutgoingRecord<'_>) -> Result<Offset, Error> {
-        self.shared.with(|state, _| state.append(topic, partition, record))
+        self.shared.with(|state, _| state.append(topic, partition, record, &self.shared.clock))
     }
 
     /// All committed records of a partition, from its start to its last stable offset.

@@ -11,6 +11,7 @@ use super::faults::{self, Client, Fault, MarkerDelay, Step};
 use super::state::{Shared, State, no_partition};
 use super::topic::{PartitionIndex, StoredRecord, TopicIndex, batch_bytes};
 use super::transaction::{End, Identity};
+use crate::clock::SharedClock;
 use crate::ids::{Offset, Partition, TopicName, TopicPartition};
 use crate::log::{
     CommitFailure, Committed, Error, GroupMetadata, OffsetCommit, Outcome, OutgoingRecord, Producer, ProducerSettings,
@@ -124,7 +125,7 @@ impl MemoryProducer {
             if let Some(identity) = identity {
                 state.open_transaction(identity, clock)?;
             }
-            append(state, target, partition, record, identity)
+            append(state, target, partition, record, identity, clock)
         })?;
         target.ends.insert(partition, offset.next());
         Ok(())
@@ -359,6 +360,7 @@ fn append(
     partition: Partition,
     record: OutgoingRecord<'_>,
     identity: Option<Identity>,
+    clock: &SharedClock,
 ) -> Result<Offset, Error> {
     let index = match target.index.filter(|index| state.topics.get(*index).is_some()) {
         Some(index) => index,
@@ -368,6 +370,7 @@ fn append(
     let missing = || Error::TopicMissing { topic: target.name.clone() };
     let topic = state.topics.get_mut(index).ok_or_else(missing)?;
     topic.accepts(&record)?;
+    let record = topic.stamped(record, &**clock);
     let log = topic.partition_mut(partition).ok_or_else(|| no_partition(&target.name, partition))?;
     let stored = StoredRecord::copy_of(record, Offset::ZERO);
     let (offset, first) = log.append(stored, identity.map(|identity| identity.producer));

@@ -191,9 +191,11 @@ impl State {
         topic: &TopicName,
         partition: Partition,
         record: OutgoingRecord<'_>,
+        clock: &SharedClock,
     ) -> Result<Offset, Error> {
         let named = self.topics.named_mut(topic)?;
         named.accepts(&record)?;
+        let record = named.stamped(record, &**clock);
         let log = named.partition_mut(partition).ok_or_else(|| no_partition(topic, partition))?;
         let (offset, _) = log.append(StoredRecord::copy_of(record, Offset::ZERO), None);
         self.changed();

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::transaction::{End, ProducerId};
+use crate::clock::Clock;
 use crate::ids::{EventTime, Offset, Partition, TopicName, TopicPartition};
-use crate::log::{Cleanup, Error, NewTopic, OffsetQuery, OutgoingRecord, TopicDescription};
+use crate::log::{Cleanup, Error, NewTopic, OffsetQuery, OutgoingRecord, Timestamps, TopicDescription};
 use crate::row::Header;
 
 /// Kafka's defaults of `max.message.bytes` and `delete.retention.ms`.
@@ -152,6 +153,7 @@ pub(super) struct Topic {
     cleanup: Cleanup,
     max_message_bytes: usize,
     delete_retention_ms: i64,
+    timestamps: Timestamps,
     partitions: Vec<PartitionLog>,
 }
 
@@ -172,6 +174,7 @@ impl Topic {
             cleanup: new.cleanup,
             max_message_bytes: MAX_MESSAGE_BYTES,
             delete_retention_ms: DELETE_RETENTION_MS,
+            timestamps: Timestamps::CreateTime,
             partitions: Vec::new(),
         };
         for (name, value) in &new.config {
@@ -179,6 +182,7 @@ impl Topic {
             match name.as_str() {
                 "max.message.bytes" => topic.max_message_bytes = value.parse().map_err(invalid)?,
                 "delete.retention.ms" => topic.delete_retention_ms = value.parse().map_err(invalid)?,
+                "message.timestamp.type" if value == "LogAppendTime" => topic.timestamps = Timestamps::LogAppendTime,
                 // Nothing here expires, moves to another broker or is packed.
                 _ => {}
             }
@@ -202,6 +206,17 @@ impl Topic {
             cleanup: self.cleanup,
             max_message_bytes: self.max_message_bytes,
             delete_retention_ms: self.delete_retention_ms,
+            timestamps: self.timestamps,
+        }
+    }
+
+    /// The record with the time that it has in this topic.
+    pub fn stamped<'r>(&self, record: OutgoingRecord<'r>, clock: &dyn Clock) -> OutgoingRecord<'r> {
+        match self.timestamps {
+            Timestamps::CreateTime => record,
+            Timestamps::LogAppendTime => {
+                OutgoingRecord { timestamp: EventTime::from_micros(clock.wall_micros()), ..record }
+            }
         }
     }
 

@@ -211,14 +211,16 @@ fn a_missing_topic_is_named_and_waited_for() {
 
 #[test]
 fn an_internal_topic_that_does_not_fit_is_named_with_what_to_do() {
-    let world = World::new();
-    world.create("app-accounts-changelog", 3, Cleanup::Delete);
-    let (mut instance, _client) = world.instance("a");
-    world.turn_until(&mut [&mut instance], |instances| instances[0].view().holds(Condition::TopicUnfit));
-    let readiness = instance.view().readiness();
-    assert!(!readiness.ready);
-    let message = &readiness.reasons[0].message;
-    assert!(message.contains("app-accounts-changelog") && message.contains("compact"), "{message}");
+    for (cleanup, expected) in [(Cleanup::Delete, "compact"), (Cleanup::Compact, "LogAppendTime")] {
+        let world = World::new();
+        world.create("app-accounts-changelog", 4, cleanup);
+        let (mut instance, _client) = world.instance("a");
+        world.turn_until(&mut [&mut instance], |instances| instances[0].view().holds(Condition::TopicUnfit));
+        let readiness = instance.view().readiness();
+        assert!(!readiness.ready);
+        let message = &readiness.reasons[0].message;
+        assert!(message.contains("app-accounts-changelog") && message.contains(expected), "{message}");
+    }
 }
 
 #[test]

@@ -143,8 +143,12 @@ impl World {
     }
 
     pub fn create(&self, name: &str, partitions: u32, cleanup: Cleanup) {
-        let topic = NewTopic { name: name.into(), partitions, replication: None, cleanup, config: Vec::new() };
-        self.log.create_topic(&topic).unwrap();
+        self.create_with(name, partitions, cleanup, &[]);
+    }
+
+    pub fn create_with(&self, name: &str, partitions: u32, cleanup: Cleanup, config: &[(&str, &str)]) {
+        let config = config.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        self.log.create_topic(&NewTopic { name: name.into(), partitions, replication: None, cleanup, config }).unwrap();
     }
 
     pub fn partitions_of(&self, name: &str) -> Option<u32> {

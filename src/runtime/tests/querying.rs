@@ -7,7 +7,7 @@ use crate::clock::ManualClock;
 use crate::format::Format;
 use crate::ids::{EventTime, Offset, Partition, StoreId, SubTopologyId, TaskId};
 use crate::log::partitioner::partition_of;
-use crate::log::{Cleanup, TopicDescription};
+use crate::log::{Cleanup, Timestamps, TopicDescription};
 use crate::runtime::View;
 use crate::runtime::view::{
     FoundRow, Located, Owner, QueryError, RestoreProgress, ScanRequest, TaskState, TaskView, WindowRange,
@@ -57,6 +57,7 @@ impl Desk {
             cleanup: Cleanup::Delete,
             max_message_bytes: 1 << 20,
             delete_retention_ms: 1,
+            timestamps: Timestamps::LogAppendTime,
         });
         let facts = Facts::learn(&plan, "cluster".into(), described).unwrap();
         let view = View::new(Arc::new(plan), ManualClock::at(NOW_MICROS));

@@ -138,9 +138,12 @@ fn a_topic_that_is_replaced_under_a_running_instance_ends_it() {
         let (world, backend) = counted();
         let mut instance = start(&world, &backend);
         catches_up(&world, &mut instance);
-        let cleanup = if topic == CHANGELOG { Cleanup::Compact } else { Cleanup::Delete };
         delete(&world, topic);
-        world.create(topic, 1, cleanup);
+        if topic == CHANGELOG {
+            world.create_with(topic, 1, Cleanup::Compact, &[("message.timestamp.type", "LogAppendTime")]);
+        } else {
+            world.create(topic, 1, Cleanup::Delete);
+        }
         says(&end_of(&world, &mut instance), &["sidestream reset"]);
     }
 }

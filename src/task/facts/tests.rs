@@ -5,7 +5,7 @@ use super::{Facts, IdMark, OffsetMetadata, Unfit};
 use crate::expression::PseudoColumns;
 use crate::format::Format;
 use crate::ids::{Offset, Partition, StoreId, SubTopologyId, TaskId, TopicPartition};
-use crate::log::{Cleanup, TopicDescription};
+use crate::log::{Cleanup, Timestamps, TopicDescription};
 use crate::schema::Schema;
 use crate::topology::Plan;
 use crate::topology::plan::{
@@ -80,6 +80,7 @@ fn learn(plan: &Plan, topics: &[(&str, u32)]) -> Result<Facts, Vec<Unfit>> {
         cleanup: Cleanup::Delete,
         max_message_bytes: 1,
         delete_retention_ms: 1,
+        timestamps: Timestamps::LogAppendTime,
     });
     Facts::learn(plan, "cluster".into(), described)
 }

@@ -8,7 +8,7 @@ use std::ffi::{c_char, c_int};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rdkafka_sys::bindings as sys;
@@ -16,6 +16,7 @@ use rdkafka_sys::bindings as sys;
 use super::client::{Client, Topic, TopicKey};
 use super::code::text;
 use super::partitions::PartitionList;
+use super::setback::{self, Waits};
 use super::{Code, NativeError, c_string, timeout_ms};
 use crate::ids::TopicPartition;
 use crate::log::kafka::message::Message;
@@ -25,7 +26,7 @@ const BATCH: usize = 4096;
 
 pub struct Consumer {
     client: Arc<Client>,
-    queue: Queue,
+    queue: Arc<Queue>,
     /// Empty between calls.
     scratch: Vec<*mut sys::rd_kafka_message_t>,
 }
@@ -65,7 +66,7 @@ pub enum Delivery {
 
 impl Consumer {
     pub fn new(client: Arc<Client>) -> Self {
-        let queue = Queue::new(&client);
+        let queue = Queue::new(&client).watched();
         Self { client, queue, scratch: Vec::with_capacity(BATCH) }
     }
 
@@ -251,8 +252,23 @@ impl Queue {
         Self { raw: NonNull::new(raw).unwrap_or(NonNull::dangling()), _client: Arc::clone(client) }
     }
 
+    /// A wait for it ends, with nothing, when the clock is set back.
+    pub(super) fn watched(self) -> Arc<Self> {
+        let queue = Arc::new(self);
+        let weak: Weak<Self> = Arc::downgrade(&queue);
+        setback::watch(weak);
+        queue
+    }
+
     pub(super) fn raw(&self) -> *mut sys::rd_kafka_queue_t {
         self.raw.as_ptr()
+    }
+}
+
+impl Waits for Queue {
+    fn wake(&self) {
+        // SAFETY: the queue is alive.
+        unsafe { sys::rd_kafka_queue_yield(self.raw()) };
     }
 }
 

@@ -18,7 +18,7 @@ use crate::log::{GroupMetadata, OffsetCommit};
 
 pub struct Member {
     client: Arc<Client>,
-    queue: Queue,
+    queue: Arc<Queue>,
 }
 
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Member {
         let topics = PartitionList::topics(topics)?;
         // SAFETY: client and list are alive; the list is copied.
         Code(unsafe { rd_kafka_subscribe(client.raw(), topics.raw()) }).check()?;
-        let queue = Queue::of_member(&client);
+        let queue = Queue::of_member(&client).watched();
         Ok(Self { client, queue })
     }
 

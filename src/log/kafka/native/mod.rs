@@ -19,6 +19,7 @@ pub mod consume;
 pub mod group;
 pub mod partitions;
 pub mod produce;
+pub mod setback;
 
 use std::ffi::{CString, c_int};
 use std::time::Duration;
