@@ -87,7 +87,7 @@ pub const KEYS: &[Key] = &[
         "SIDESTREAM_ROW_CACHE",
         "SIZE",
         "how much of the memory is for rows of state that are in use; more leaves RocksDB less",
-        "30 % of it",
+        "25 % of it",
     ),
     key(
         "commit_interval",

@@ -259,15 +259,12 @@ impl Table {
         found.transpose()
     }
 
-    /// Whether so many look-ups had to read a row that `read_ahead` is worth what it takes to know their keys.
-    pub fn wants_to_read_ahead(&self) -> bool {
-        self.recent.is_worth_it && self.packed.fits(self.packed_bytes())
-    }
-
     /// How many rows `read_ahead` may be asked for at a time without pushing out what it has just read, or much of the rest.
-    pub fn room_ahead(&self) -> usize {
+    /// None where too few look-ups had to read a row for that to be worth what it takes to know their keys.
+    pub fn room_ahead(&self) -> Option<usize> {
+        let is_worth_it = self.recent.is_worth_it && self.packed.fits(self.packed_bytes());
         let average = self.packed.bytes().checked_div(self.packed.len()).unwrap_or(UNKNOWN_ROW_BYTES);
-        self.packed_bytes() / average.max(1) / SHARE_AHEAD
+        is_worth_it.then(|| self.packed_bytes() / average.max(1) / SHARE_AHEAD)
     }
 
     /// Reads rows that are about to be looked up, many at once: what is not cached of these keys, whose values are ignored.

@@ -16,8 +16,8 @@ const LEAST_AHEAD: usize = 128;
 impl Task {
     /// How many records it is worth to look at ahead.
     pub(super) fn room_ahead(&self) -> Option<usize> {
-        let tables = self.stores.tables().filter(|table| table.wants_to_read_ahead());
-        tables.map(Table::room_ahead).min().map(|room| room.clamp(LEAST_AHEAD, MOST_AHEAD))
+        let room = self.stores.tables().filter_map(Table::room_ahead).min();
+        room.map(|room| room.clamp(LEAST_AHEAD, MOST_AHEAD))
     }
 
     /// Where the records that were looked at ahead have all been processed: reads what the next of them will look up, at
@@ -35,7 +35,7 @@ impl Task {
         }
         for (store, keys) in keys.by_store() {
             let table = stores.table(*store);
-            if table.wants_to_read_ahead() {
+            if table.room_ahead().is_some() {
                 table.read_ahead(keys)?;
             }
             keys.clear();

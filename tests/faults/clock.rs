@@ -1,4 +1,4 @@
-//! A host whose wall clock is set, forward and back, while Kafka's and everybody else's goes on.
+//! A host whose wall clock is set, forward and back, while Kafka's and everybody else's goes on; and events of the future.
 
 use std::time::Duration;
 
@@ -32,5 +32,21 @@ fn a_wall_clock_that_jumps_changes_no_result_and_holds_nothing_up() {
         case.move_on();
         assert!(!instance.log_text().contains("kind=\"lost\""), "{}", instance.log_text());
     }
+    assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
+}
+
+/// Kafka refuses records that are more than an hour ahead of its clock, as their producer has it. Between steps there is no
+/// such limit.
+#[test]
+fn events_of_the_future_pass_repartition_topics() {
+    const IN_2100: i64 = 4_102_444_800_000;
+    let times_of_kafka = [("message.timestamp.type", "LogAppendTime")];
+    let mut case = Case::with_topics(broker::shared(), "future", &times_of_kafka);
+    case.move_on_to(IN_2100);
+    let mut instance = case.start("a");
+    case.feed(1_000);
+    case.close_windows();
+    case.check();
+    assert!(!instance.log_text().contains("dead-lettered"), "{}", instance.log_text());
     assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
 }

@@ -70,10 +70,15 @@ struct User {
 
 impl Case {
     pub fn new(brokers: String, name: &str) -> Self {
+        Self::with_topics(brokers, name, &[])
+    }
+
+    /// With settings of the input and output topics.
+    pub fn with_topics(brokers: String, name: &str, config: &[(&str, &str)]) -> Self {
         let kafka = Kafka::new(brokers.clone());
         let name = format!("{name}_{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
         for topic in ["events", "totals", "recent", "windows"] {
-            kafka.create(&format!("{name}.{topic}"), PARTITIONS, Cleanup::Delete);
+            kafka.create_with(&format!("{name}.{topic}"), PARTITIONS, Cleanup::Delete, config);
         }
         let mut directory = tempfile::tempdir().unwrap();
         directory.disable_cleanup(std::env::var_os("SIDESTREAM_TEST_KEEP").is_some());
@@ -162,6 +167,11 @@ impl Case {
     pub fn move_on(&mut self) {
         let furthest = self.clocks.iter().copied().max().unwrap() + 20 * WINDOW_MS;
         self.clocks.fill(furthest);
+    }
+
+    /// Later records come after this time, in milliseconds.
+    pub fn move_on_to(&mut self, time: i64) {
+        self.clocks.fill(time);
     }
 
     /// Waits until everything has come out, and compares each row with the model.

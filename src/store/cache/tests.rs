@@ -272,11 +272,11 @@ fn rows_that_were_read_ahead_are_not_read_again() {
     }
     commit(&mut first, &backend);
     let mut table = table(&backend, 4 * LEAST_TO_PACK);
-    assert!(!table.wants_to_read_ahead());
+    assert!(table.room_ahead().is_none());
     for key in &keys[..1024] {
         table.get(key).unwrap();
     }
-    assert!(table.wants_to_read_ahead(), "every row came from the backend");
+    assert!(table.room_ahead().is_some(), "every row came from the backend");
     let mut ahead = Run::default();
     keys[1000..].iter().for_each(|key| ahead.push(key, None));
     ahead.push(b"absent", None);
@@ -292,5 +292,5 @@ fn rows_that_were_read_ahead_are_not_read_again() {
             assert_eq!(value(table.get(key).unwrap()), Some(1));
         }
     }
-    assert!(!table.wants_to_read_ahead(), "every row is cached");
+    assert!(table.room_ahead().is_none(), "every row is cached");
 }
