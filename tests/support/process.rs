@@ -21,17 +21,13 @@ impl Sample {
     }
 }
 
-/// The growth over all of the time sampled, by least squares; 0 for fewer than three samples.
+/// By how much the median of the last third is above that of the first: whatever comes and goes in between does not count.
 pub fn growth(samples: &[Sample], value: impl Fn(&Sample) -> f64) -> f64 {
-    let count = samples.len() as f64;
-    if samples.len() < 3 {
-        return 0.0;
-    }
-    let mean_time = samples.iter().map(|sample| sample.at.as_secs_f64()).sum::<f64>() / count;
-    let mean = samples.iter().map(&value).sum::<f64>() / count;
-    let offset = |sample: &Sample| sample.at.as_secs_f64() - mean_time;
-    let covariance: f64 = samples.iter().map(|sample| offset(sample) * (value(sample) - mean)).sum();
-    let variance: f64 = samples.iter().map(|sample| offset(sample).powi(2)).sum();
-    let slope = if variance > 0.0 { covariance / variance } else { 0.0 };
-    slope * samples[samples.len() - 1].at.saturating_sub(samples[0].at).as_secs_f64()
+    let third = samples.len() / 3;
+    let median = |samples: &[Sample]| {
+        let mut values: Vec<f64> = samples.iter().map(&value).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or_default()
+    };
+    median(&samples[samples.len() - third..]) - median(&samples[..third])
 }
