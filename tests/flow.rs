@@ -279,6 +279,37 @@ steps:
 }
 
 #[test]
+fn the_dead_letter_of_a_record_whose_result_is_refused_says_by_whom_and_why() {
+    let mut flow = events(
+        r"
+steps:
+  all:
+    from: events
+    select: user, value
+    to: out
+",
+    );
+    flow.log.set_faults(Some(Box::new(|point| match point.step {
+        Step::Send { topic, key: Some(b"u2"), .. } if topic.as_str() == "out" => Fault::Refuse,
+        _ => Fault::None,
+    })));
+    for user in ["u1", "u2", "u3"] {
+        flow.send("events", user, json!({"value": 1, "at": START}));
+    }
+    flow.settle();
+    let mut users: Vec<String> = flow.read("out").into_iter().map(|(user, _)| user).collect();
+    users.sort_unstable();
+    assert_eq!(users, ["u1", "u3"]);
+    let letters = flow.log.topic_records(&TopicName::from("app.dead-letters")).unwrap();
+    let [(_, letter)] = &letters[..] else { panic!("{letters:?}") };
+    assert_eq!(letter.key(), Some(&b"u2"[..]));
+    let headers = letter.headers();
+    let message = headers.iter().find(|header| &*header.name == "sidestream.error.message").unwrap();
+    let message = String::from_utf8_lossy(message.value.as_deref().unwrap());
+    assert!(message.contains("`out`") && message.contains("refused by a fault"), "{message}");
+}
+
+#[test]
 fn a_table_writes_a_tombstone_where_a_row_no_longer_holds() {
     let mut flow = events(
         r"

@@ -26,7 +26,7 @@ mod run;
 mod source_rows;
 pub mod time;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,8 +109,8 @@ pub struct Task {
     staged_time: Option<Vec<u8>>,
     meta: Option<StoreId>,
     layouts: Vec<LayoutRow>,
-    /// Records are to be dead-lettered without being processed: the log refused what they lead to.
-    poison: BTreeSet<(usize, Offset)>,
+    /// Records are to be dead-lettered without being processed: the log refused what they lead to, and why.
+    poison: BTreeMap<(usize, Offset), String>,
     /// Since when a record has waited for other inputs.
     waiting_since: Option<Duration>,
     /// The watermark at which the last complete look for expired rows began.
@@ -234,7 +234,7 @@ impl Task {
             staged_time: None,
             meta,
             layouts,
-            poison: BTreeSet::new(),
+            poison: BTreeMap::new(),
             waiting_since: None,
             empty_origin,
             rows: RowPool::default(),
@@ -307,9 +307,9 @@ impl Task {
         self.inputs[input].input.position()
     }
 
-    /// What this record leads to was refused by the log: it is dead-lettered when it comes again.
-    pub fn set_poison(&mut self, input: usize, offset: Offset) {
-        self.poison.insert((input, offset));
+    /// What this record leads to was refused by the log, for that reason: it is dead-lettered when it comes again.
+    pub fn set_poison(&mut self, input: usize, offset: Offset, reason: String) {
+        self.poison.insert((input, offset), reason);
     }
 
     fn sub(&self) -> &SubTopology {

@@ -121,9 +121,9 @@ impl Task {
         self.last_processed = Some((index, record.offset));
         self.inputs[index].uncounted.0 += 1;
         self.inputs[index].uncounted.1 += record.size() as u64;
-        let poisoned = !self.poison.is_empty() && self.poison.remove(&(index, record.offset));
+        let refusal = if self.poison.is_empty() { None } else { self.poison.remove(&(index, record.offset)) };
         for number in 0..self.inputs[index].input.readers.len() {
-            self.process_reader(index, number, &record, poisoned, outbox)?;
+            self.process_reader(index, number, &record, refusal.as_deref(), outbox)?;
         }
         self.advance(outbox)
     }
@@ -134,7 +134,7 @@ impl Task {
         index: usize,
         number: usize,
         record: &Record,
-        poisoned: bool,
+        refusal: Option<&str>,
         outbox: &mut Outbox,
     ) -> Result<(), Failure> {
         let Self { plan, inputs, stores, nodes, holds, time, acted_on, rows, table_key, counters, clock, id, .. } =
@@ -161,8 +161,8 @@ impl Task {
             clock: &**clock,
             rows,
         };
-        if poisoned {
-            let error = RecordError::new(RecordError::REFUSED, "the log refused what this record leads to");
+        if let Some(reason) = refusal {
+            let error = RecordError::new(RecordError::REFUSED, format!("it leads to what was refused: {reason}"));
             return reject::source(&mut ctx, &reader_plan.name, reader_plan.on_error, &error);
         }
         let event_time = reader.time();

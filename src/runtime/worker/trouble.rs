@@ -111,7 +111,7 @@ impl Worker {
             Trouble::Poison { cause } => {
                 probe::reached(Mark::RecordRefused);
                 tracing::warn!(worker, reason = cause, "a record was refused; replaying one by one to find it");
-                self.find_poison();
+                self.find_poison(&cause);
                 self.abort_and_rollback(turn);
                 self.park_failing(&cause, turn);
             }
@@ -138,7 +138,7 @@ impl Worker {
 
     /// Narrows down which record it is that the log refuses, or marks it when it stands alone. Where no record is to
     /// blame, the task has failed.
-    fn find_poison(&mut self) {
+    fn find_poison(&mut self, cause: &str) {
         let mut processed: Vec<&mut Owned> =
             self.tasks.values_mut().filter(|owned| owned.task.processed_since_commit() > 0).collect();
         match &mut processed[..] {
@@ -154,7 +154,7 @@ impl Worker {
                     owned.poisoned = Some(record);
                     if !probe::is_broken(Rule::PoisonReplayed) {
                         probe::reached(Mark::RecordSetAside);
-                        owned.task.set_poison(record.0, record.1);
+                        owned.task.set_poison(record.0, record.1, cause.to_owned());
                     }
                 }
                 None => owned.failures += 1,
