@@ -99,8 +99,9 @@ impl Bench {
         let mut report = Report { records: self.records, ..Report::default() };
         let workloads: Vec<Workload> =
             Workload::ALL.into_iter().filter(|workload| self.is_chosen(workload.name())).collect();
-        if !workloads.is_empty() || self.is_chosen("cache") {
-            report.record_bytes = self.fill(workloads.contains(&Workload::Join) || self.is_chosen("cache"));
+        let with_small_caches = self.is_chosen("cache");
+        if !workloads.is_empty() || with_small_caches {
+            report.record_bytes = self.fill(workloads.contains(&Workload::Join) || with_small_caches);
         }
         if !workloads.is_empty() {
             // A broker that has just started makes its own topics and compiles its code first.

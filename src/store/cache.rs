@@ -263,8 +263,10 @@ impl Table {
     /// None where too few look-ups had to read a row for that to be worth what it takes to know their keys.
     pub fn room_ahead(&self) -> Option<usize> {
         let is_worth_it = self.recent.is_worth_it && self.packed.fits(self.packed_bytes());
-        let average = self.packed.bytes().checked_div(self.packed.len()).unwrap_or(UNKNOWN_ROW_BYTES);
-        is_worth_it.then(|| self.packed_bytes() / average.max(1) / SHARE_AHEAD)
+        is_worth_it.then(|| {
+            let average = self.packed.bytes().checked_div(self.packed.len()).unwrap_or(UNKNOWN_ROW_BYTES);
+            self.packed_bytes() / average.max(1) / SHARE_AHEAD
+        })
     }
 
     /// Reads rows that are about to be looked up, many at once: what is not cached of these keys, whose values are ignored.
@@ -316,12 +318,8 @@ impl Table {
 
     pub fn put(&mut self, id: EntryId, stored: Stored) {
         self.mark_dirty(id);
-        let entry = &mut self.entries[id.0];
-        let bytes = entry_bytes(&entry.key, Some(&stored));
-        entry.current = Some(stored);
-        self.bytes = self.bytes - entry.bytes + bytes;
-        self.dirty_bytes = self.dirty_bytes - entry.bytes + bytes;
-        entry.bytes = bytes;
+        self.entries[id.0].current = Some(stored);
+        self.weigh_dirty(id.0);
     }
 
     pub fn delete(&mut self, id: EntryId) {
@@ -417,9 +415,7 @@ impl Table {
             await_rows(&self.entries, &dirty, number);
             let entry = &mut self.entries[id];
             (entry.state, entry.before) = (State::Clean, None);
-            let bytes = entry_bytes(&entry.key, entry.current.as_ref());
-            self.bytes = self.bytes - entry.bytes + bytes;
-            entry.bytes = bytes;
+            self.weigh_dirty(id);
         }
         self.nothing_is_dirty();
         self.evict(usize::MAX);
@@ -430,10 +426,9 @@ impl Table {
         for id in std::mem::take(&mut self.dirty) {
             let entry = &mut self.entries[id];
             entry.current = entry.before.take();
-            let bytes = entry_bytes(&entry.key, entry.current.as_ref());
-            self.bytes = self.bytes - entry.bytes + bytes;
-            entry.bytes = bytes;
-            match std::mem::replace(&mut entry.state, State::Clean) {
+            let state = std::mem::replace(&mut entry.state, State::Clean);
+            self.weigh_dirty(id);
+            match state {
                 State::Erased => drop(self.remove(id)),
                 State::Vacant | State::Clean | State::Dirty => {}
             }
@@ -543,6 +538,15 @@ impl Table {
         entry.before.clone_from(&entry.current);
         self.dirty_bytes += entry.bytes;
         self.dirty.push(id.0);
+    }
+
+    /// Counts the bytes of an entry anew that is among the dirty ones.
+    fn weigh_dirty(&mut self, id: usize) {
+        let entry = &mut self.entries[id];
+        let bytes = entry_bytes(&entry.key, entry.current.as_ref());
+        let counted = std::mem::replace(&mut entry.bytes, bytes);
+        self.bytes = self.bytes - counted + bytes;
+        self.dirty_bytes = self.dirty_bytes - counted + bytes;
     }
 
     /// Makes room for more entries, some at a time.

@@ -121,7 +121,7 @@ impl Task {
         self.last_processed = Some((index, record.offset));
         self.inputs[index].uncounted.0 += 1;
         self.inputs[index].uncounted.1 += record.size() as u64;
-        let refusal = if self.poison.is_empty() { None } else { self.poison.remove(&(index, record.offset)) };
+        let refusal = self.poison.remove(&(index, record.offset));
         for number in 0..self.inputs[index].input.readers.len() {
             self.process_reader(index, number, &record, refusal.as_deref(), outbox)?;
         }

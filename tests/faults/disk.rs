@@ -31,9 +31,7 @@ fn a_full_disk_is_named_and_waited_for_and_nothing_is_lost() {
     case.feed(1_000);
     case.close_windows();
     case.check();
-    eventually("/readyz is clear", PATIENCE, || {
-        (instance.get("/readyz")?.1 == r#"{"ready":true,"degraded":[]}"#).then_some(())
-    });
+    eventually("/readyz is clear", PATIENCE, || instance.is_well().then_some(()));
     assert_eq!(instance.terminate(), 0, "{}", instance.log_text());
 }
 

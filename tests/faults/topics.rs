@@ -72,9 +72,7 @@ fn an_output_topic_deleted_under_way_is_named_and_waited_for() {
     copied.sort_unstable();
     assert_eq!(copied, (1_000..3_000).collect::<Vec<_>>());
     eventually("everything is counted", PATIENCE, || (shop.counted() == 3_000).then_some(()));
-    eventually("/readyz is clear", PATIENCE, || {
-        (instance.get("/readyz")?.1 == r#"{"ready":true,"degraded":[]}"#).then_some(())
-    });
+    eventually("/readyz is clear", PATIENCE, || instance.is_well().then_some(()));
     let told = instance.log_text().lines().filter(|line| line.contains("does not exist")).count();
     assert!(told <= 10, "told {told} times:\n{}", instance.log_text());
     assert_eq!(instance.terminate(), 0, "{}", instance.log_text());

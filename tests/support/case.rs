@@ -166,7 +166,7 @@ impl Case {
     /// Later records come after the windows that have been closed.
     pub fn move_on(&mut self) {
         let furthest = self.clocks.iter().copied().max().unwrap() + 20 * WINDOW_MS;
-        self.clocks.fill(furthest);
+        self.move_on_to(furthest);
     }
 
     /// Later records come after this time, in milliseconds.

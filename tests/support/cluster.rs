@@ -303,6 +303,11 @@ impl Instance {
         Some((status, serde_json::from_str(&body).ok()?))
     }
 
+    /// Whether `/readyz` is clear: ready, and nothing to tell.
+    pub fn is_well(&self) -> bool {
+        self.get("/readyz").is_some_and(|(_, body)| body == r#"{"ready":true,"degraded":[]}"#)
+    }
+
     pub fn wait_ready(&mut self) {
         let log_file = self.log_file.clone();
         eventually(&format!("readiness; see {}", log_file.display()), Duration::from_mins(1), || {

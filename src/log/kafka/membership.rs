@@ -35,8 +35,7 @@ pub enum Lifetime {
 impl KafkaMembership {
     pub fn new(member: Member, lifetime: Lifetime) -> Self {
         let group = Arc::new(KafkaGroup { client: Arc::clone(member.client()), left: AtomicBool::new(false) });
-        let weak: Weak<KafkaGroup> = Arc::downgrade(&group);
-        setback::watch(weak);
+        setback::watch(&group);
         Self { member, group, lifetime, told: false }
     }
 

@@ -8,7 +8,7 @@ use std::ffi::{c_char, c_int};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka_sys::bindings as sys;
@@ -255,8 +255,7 @@ impl Queue {
     /// A wait for it ends, with nothing, when the clock is set back.
     pub(super) fn watched(self) -> Arc<Self> {
         let queue = Arc::new(self);
-        let weak: Weak<Self> = Arc::downgrade(&queue);
-        setback::watch(weak);
+        setback::watch(&queue);
         queue
     }
 

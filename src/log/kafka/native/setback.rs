@@ -7,7 +7,7 @@
 //! What it is not: complete. A client that has nothing to do with a group, and no queue that is waited for, catches up with
 //! its next request.
 
-use std::sync::{Once, Weak};
+use std::sync::{Arc, Once, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::tick;
@@ -29,7 +29,7 @@ pub trait Waits: Send + Sync {
 static WAITING: Mutex<Vec<Weak<dyn Waits>>> = Mutex::new(Vec::new());
 
 /// From now on it is woken when the clock has been set back.
-pub fn watch(waits: Weak<dyn Waits>) {
+pub fn watch<W: Waits + 'static>(waits: &Arc<W>) {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
         // Without the thread all is as well as the clock.
@@ -37,6 +37,7 @@ pub fn watch(waits: Weak<dyn Waits>) {
     });
     let mut waiting = WAITING.lock();
     waiting.retain(|waits| waits.strong_count() > 0);
+    let waits: Weak<W> = Arc::downgrade(waits);
     waiting.push(waits);
 }
 
